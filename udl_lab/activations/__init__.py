@@ -1,0 +1,1 @@
+"""What a network computes inside: forward hooks that leave no trace."""

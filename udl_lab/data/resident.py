@@ -1,0 +1,166 @@
+"""The lab's data module: one tensor per split, on the training device, in whole batches."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import lightning as L
+import numpy as np
+import torch
+
+from udl_lab.data.loader import Augmentation, Batch, Place, ResidentLoader, legacy_order, named_order
+from udl_lab.data.source import Examples, Source, fingerprint
+from udl_lab.errors import UsageError
+from udl_lab.randomness import generator
+from udl_lab.ranges import NonNegative, Positive, PositiveFloat
+
+
+class ResidentData(L.LightningDataModule):
+    """Normalised, split once, shuffled and augmented from named random streams."""
+
+    def __init__(
+        self,
+        source: Callable[[str], Source],
+        root: str,
+        batch_size: Positive,
+        n_validation: NonNegative,
+        mean: float,
+        std: PositiveFloat,
+        seed: int,
+        n_train: Positive | None = None,
+        order: Literal["named", "legacy"] = "named",
+        shuffled_inputs: NonNegative = 0,
+        augment: Augmentation | None = None,
+    ) -> None:
+        """Describe the data; nothing is read before `setup`.
+
+        Args:
+            source: a function of `root` that returns the published arrays.
+            root: the folder of the data sets that have files.
+            batch_size: examples per step over all devices together.
+            n_validation: training examples set aside, the same ones for every seed; 0 for none.
+            mean: subtracted from the inputs.
+            std: divides the inputs afterwards.
+            seed: of the order, the augmentation and the shuffled inputs.
+            n_train: use only the first so many of the training examples that are left; all if
+                `None`.
+            order: `named` permutes anew each epoch from the lab's streams; `legacy` repeats the
+                JAX homework's `RandomState(0)`.
+            shuffled_inputs: the inputs of the first so many training examples are permuted among
+                themselves, which leaves their labels wrong. The true ones stay in `clean_train`.
+            augment: acts on training batches only.
+        """
+        super().__init__()
+        self.source = source
+        self.root = root
+        self.batch_size = batch_size
+        self.n_validation = n_validation
+        self.mean, self.std = mean, std
+        self.background = (0.0 - mean) / std  # what an empty pixel becomes
+        self.seed = seed
+        self.n_train = n_train
+        self.order = legacy_order if order == "legacy" else named_order(seed)
+        self.legacy = order == "legacy"
+        self.shuffled_inputs = shuffled_inputs
+        self.augment = augment
+        self._read = False
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read, check, normalise and split; a second call does nothing.
+
+        Raises:
+            UsageError: when the files cannot be used or a split would be empty.
+        """
+        if self._read:
+            return
+        published = self.source(self.root)
+        train, test = (
+            Examples((part.x - self.mean) / self.std, part.y) for part in published
+        )
+        n = len(train.y)
+        if self.n_validation + max(self.shuffled_inputs, self.n_train or 1) > n:
+            raise UsageError(
+                f"data.n_validation={self.n_validation}, data.n_train={self.n_train} and "
+                f"data.shuffled_inputs={self.shuffled_inputs} need more than the {n:,} training "
+                "examples there are; lower one of them"
+            )
+        if self.n_validation:
+            mixed = torch.randperm(n, generator=generator(0, "validation split"))
+            validation = train.rows(mixed[: self.n_validation])
+            train = train.rows(mixed[self.n_validation :].sort().values)
+        else:
+            validation = train.rows(slice(0, 0))
+        self.clean_train = train.rows(slice(0, self.n_train))
+        self.train = self._shuffle_inputs(self.clean_train)
+        self.validation, self.test = validation, test
+        self._check_last_batch()
+        self._read = True
+
+    def _shuffle_inputs(self, train: Examples) -> Examples:
+        n = self.shuffled_inputs
+        if n == 0:
+            return train
+        if self.legacy:
+            mixed = torch.from_numpy(np.random.RandomState(0).permutation(n))
+        else:
+            mixed = torch.randperm(n, generator=generator(self.seed, "shuffled inputs"))
+        return Examples(torch.cat([train.x[:n][mixed], train.x[n:]]), train.y)
+
+    def _check_last_batch(self) -> None:
+        """Equal shares on every device, or the mean of their gradients is not the batch's."""
+        devices = self.trainer.world_size if self.trainer else 1
+        last = len(self.train.y) % self.batch_size
+        if last % devices:
+            raise UsageError(
+                f"the last batch of {len(self.train.y):,} examples in batches of "
+                f"{self.batch_size} has {last} examples, which {devices} devices cannot share "
+                f"equally; set data.n_train={len(self.train.y) - last % devices}"
+            )
+
+    def fingerprints(self) -> dict[str, str]:
+        """The identity of each split, for the record of the run."""
+        return {
+            name: fingerprint(getattr(self, name)) for name in ("train", "validation", "test")
+        }
+
+    def train_dataloader(self) -> ResidentLoader:
+        """Shuffled, augmented batches of the training split."""
+        examples = self._on_device(self.train)
+        return ResidentLoader(
+            examples, self.batch_size, self.order, self.augment, self.seed, self._place
+        )
+
+    def val_dataloader(self) -> ResidentLoader | list[ResidentLoader]:
+        """The validation split in its own order, or nothing when it is empty."""
+        if not len(self.validation.y):
+            return []
+        return ResidentLoader(
+            self._on_device(self.validation), 1000, place=lambda: self._place()._replace(batches_done=0)
+        )
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Transform the whole batch, on its device, by the parameters drawn for it."""
+        if batch.drawn is None:
+            return batch
+        x = self.augment(batch.x, batch.drawn, self.background)
+        return batch._replace(x=x)
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """Do nothing for a resident batch: walking its fields costs more than a small step."""
+        return batch if batch.x.device == device else super().transfer_batch_to_device(
+            batch, device, dataloader_idx
+        )
+
+    def _on_device(self, examples: Examples) -> Examples:
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        return Examples(*(tensor.to(device) for tensor in examples))
+
+    def _place(self) -> Place:
+        if self.trainer is None:
+            return Place()
+        done = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        return Place(
+            self.trainer.current_epoch, done, self.trainer.global_rank, self.trainer.world_size
+        )
+

@@ -1,0 +1,51 @@
+"""Training a network to name the class of its input."""
+
+import lightning as L
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+from udl_lab.data.loader import Batch
+from udl_lab.models.optimizer import OptimizerSettings, make_optimizer
+
+
+class Classifier(L.LightningModule):
+    """Cross-entropy on logits, in nats, averaged over the batch."""
+
+    def __init__(self, net: nn.Module, n_classes: int, optimizer: OptimizerSettings) -> None:
+        """Take the network and say how it is trained.
+
+        Args:
+            net: maps a batch of inputs to a batch of logits.
+            n_classes: how many classes there are.
+            optimizer: see `OptimizerSettings`.
+        """
+        super().__init__()
+        self.net = net
+        self.optimizer_settings = optimizer
+        self.val_accuracy = MulticlassAccuracy(n_classes, average="micro")
+        self.val_loss = MeanMetric()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of a batch of inputs."""
+        return self.net(x)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """The loss to descend, and the numbers that the training log averages."""
+        logits = self.net(batch.x)
+        loss = F.cross_entropy(logits, batch.y)
+        accuracy = (logits.detach().argmax(1) == batch.y).float().mean()
+        return {"loss": loss, "accuracy": accuracy}
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Gather `val/loss_nats` and `val/accuracy` over the whole split."""
+        logits = self.net(batch.x)
+        self.val_loss.update(F.cross_entropy(logits, batch.y, reduction="none"))
+        self.val_accuracy.update(logits, batch.y)
+        self.log("val/loss_nats", self.val_loss, on_epoch=True)
+        self.log("val/accuracy", self.val_accuracy, on_epoch=True, prog_bar=True)
+
+    def configure_optimizers(self):
+        """The optimiser of the settings, over all parameters of the network."""
+        return make_optimizer(self.net.parameters(), self.optimizer_settings)

@@ -1,0 +1,43 @@
+"""Optimisers from plain dictionaries, so that a checkpoint holds nothing but plain values."""
+
+from collections.abc import Iterable
+from typing import Literal, Required
+
+import torch
+from torch import nn
+from typing_extensions import TypedDict
+
+from udl_lab.ranges import Fraction, NonNegativeFloat, PositiveFloat
+
+
+class OptimizerSettings(TypedDict, total=False):
+    """What `optimizer:` may say. What is left out takes torch's default."""
+
+    name: Required[Literal["sgd", "adam", "adamw"]]
+    lr: Required[PositiveFloat]
+    momentum: Fraction
+    nesterov: bool
+    weight_decay: NonNegativeFloat
+    betas: tuple[Fraction, Fraction]
+    eps: PositiveFloat
+
+
+_CLASSES = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
+
+def make_optimizer(
+    parameters: Iterable[nn.Parameter], settings: OptimizerSettings
+) -> torch.optim.Optimizer:
+    """Build the optimiser that the settings name.
+
+    Raises:
+        ValueError: when a setting is none of that optimiser's.
+    """
+    arguments = {key: value for key, value in settings.items() if key != "name"}
+    try:
+        return _CLASSES[settings["name"]](parameters, **arguments)
+    except TypeError as error:
+        raise ValueError(
+            f"model.optimizer: {settings['name']} does not take one of "
+            f"{sorted(arguments)} ({error})"
+        ) from error

@@ -1,0 +1,1 @@
+"""Plain networks: torch modules that know nothing of training."""

@@ -1,0 +1,1 @@
+"""Runs: composed from YAML, executed, written to a folder and reopened."""

@@ -1,0 +1,1 @@
+"""Group actions on inputs: rotations, translations, flips, with the interpolation named."""
