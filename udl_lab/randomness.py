@@ -13,7 +13,7 @@ import torch
 
 
 def derive(seed: int, *stream: str | int) -> int:
-    """The 63-bit seed of a named stream: a hash, so that near seeds and names give unrelated numbers.
+    """The 63-bit seed of a named stream: a hash, so near seeds and names give unrelated numbers.
 
     Args:
         seed: the experiment's seed.

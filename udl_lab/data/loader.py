@@ -20,7 +20,7 @@ from udl_lab.randomness import generator
 class Batch(NamedTuple):
     """Examples, and the augmentation parameters drawn for them (none: leave them as they are)."""
 
-    x: Float[Tensor, "batch *shape"]
+    x: Float[Tensor, " batch *shape"]
     y: Int[Tensor, " batch"]
     drawn: Tensor | None
 

@@ -7,7 +7,14 @@ import lightning as L
 import numpy as np
 import torch
 
-from udl_lab.data.loader import Augmentation, Batch, Place, ResidentLoader, legacy_order, named_order
+from udl_lab.data.loader import (
+    Augmentation,
+    Batch,
+    Place,
+    ResidentLoader,
+    legacy_order,
+    named_order,
+)
 from udl_lab.data.source import Examples, Source, fingerprint
 from udl_lab.errors import UsageError
 from udl_lab.randomness import generator
@@ -73,9 +80,7 @@ class ResidentData(L.LightningDataModule):
         if self._read:
             return
         published = self.source(self.root)
-        train, test = (
-            Examples((part.x - self.mean) / self.std, part.y) for part in published
-        )
+        train, test = (Examples((part.x - self.mean) / self.std, part.y) for part in published)
         n = len(train.y)
         if self.n_validation + max(self.shuffled_inputs, self.n_train or 1) > n:
             raise UsageError(
@@ -118,9 +123,7 @@ class ResidentData(L.LightningDataModule):
 
     def fingerprints(self) -> dict[str, str]:
         """The identity of each split, for the record of the run."""
-        return {
-            name: fingerprint(getattr(self, name)) for name in ("train", "validation", "test")
-        }
+        return {name: fingerprint(getattr(self, name)) for name in ("train", "validation", "test")}
 
     def train_dataloader(self) -> ResidentLoader:
         """Shuffled, augmented batches of the training split."""
@@ -134,7 +137,9 @@ class ResidentData(L.LightningDataModule):
         if not len(self.validation.y):
             return []
         return ResidentLoader(
-            self._on_device(self.validation), 1000, place=lambda: self._place()._replace(batches_done=0)
+            self._on_device(self.validation),
+            1000,
+            place=lambda: self._place()._replace(batches_done=0),
         )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
@@ -148,8 +153,10 @@ class ResidentData(L.LightningDataModule):
         self, batch: Batch, device: torch.device, dataloader_idx: int
     ) -> Batch:
         """Do nothing for a resident batch: walking its fields costs more than a small step."""
-        return batch if batch.x.device == device else super().transfer_batch_to_device(
-            batch, device, dataloader_idx
+        return (
+            batch
+            if batch.x.device == device
+            else super().transfer_batch_to_device(batch, device, dataloader_idx)
         )
 
     def _on_device(self, examples: Examples) -> Examples:
@@ -163,4 +170,3 @@ class ResidentData(L.LightningDataModule):
         return Place(
             self.trainer.current_epoch, done, self.trainer.global_rank, self.trainer.world_size
         )
-

@@ -3,13 +3,14 @@
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from udl_lab.nets.nonlinearity import Nonlinearity, nonlinearity
 from udl_lab.nets.initialise import Scheme, initialise
+from udl_lab.nets.nonlinearity import Nonlinearity, nonlinearity
 from udl_lab.ranges import NonNegative, Positive
 
 
@@ -86,7 +87,7 @@ class CNN(nn.Module):
                 nn.Sequential(
                     OrderedDict(linear=nn.Linear(a, b), activation=nonlinearity(activation))
                 )
-                for a, b in zip(features[:-1], features[1:], strict=True)
+                for a, b in pairwise(features)
             )
         )
         self.output = nn.Linear(features[-1], out_features)
@@ -95,7 +96,7 @@ class CNN(nn.Module):
             # A third less time per step on a CPU; the mathematics does not see the layout.
             self.to(memory_format=torch.channels_last)
 
-    def forward(self, x: Float[Tensor, "batch *in_shape"]) -> Float[Tensor, "batch out"]:
+    def forward(self, x: Float[Tensor, " batch *in_shape"]) -> Float[Tensor, "batch out"]:
         """Map a batch of examples to their outputs (for a classifier: logits, in nats)."""
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)

@@ -3,12 +3,13 @@
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import pairwise
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from udl_lab.nets.nonlinearity import Nonlinearity, nonlinearity
 from udl_lab.nets.initialise import Scheme, initialise
+from udl_lab.nets.nonlinearity import Nonlinearity, nonlinearity
 from udl_lab.ranges import Positive
 
 
@@ -43,12 +44,12 @@ class FCN(nn.Module):
                 nn.Sequential(
                     OrderedDict(linear=nn.Linear(a, b), activation=nonlinearity(activation))
                 )
-                for a, b in zip(sizes[:-1], sizes[1:], strict=True)
+                for a, b in pairwise(sizes)
             )
         )
         self.output = nn.Linear(sizes[-1], out_features)
         initialise(self, init)
 
-    def forward(self, x: Float[Tensor, "batch *in_shape"]) -> Float[Tensor, "batch out"]:
+    def forward(self, x: Float[Tensor, " batch *in_shape"]) -> Float[Tensor, "batch out"]:
         """Map a batch of examples to their outputs (for a classifier: logits, in nats)."""
         return self.output(self.hidden(x.flatten(1)))

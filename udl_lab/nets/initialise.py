@@ -28,7 +28,7 @@ def initialise(net: nn.Module, scheme: Scheme) -> None:
             - `glorot`: weight N(0, 2 / (fan_in + fan_out)) (Glorot & Bengio 2010, eq. 12), bias
               N(0, .01²): the layer library of the JAX homework.
             - `normal`: weight and bias N(0, .1²), as in part 1 of the JAX homework.
-            - `numpy_normal`: the very numbers of that homework: `RandomState(0)`, for each layer the
+            - `numpy_normal`: that homework's very numbers: `RandomState(0)`, for each layer the
               weight, shaped (in, out), and then the bias. Deterministic: it ignores the seed.
     """
     layers = [module for module in net.modules() if isinstance(module, _LAYERS)]

@@ -1,0 +1,25 @@
+"""A run that is asked to stop leaves a checkpoint to go on from."""
+
+from pathlib import Path
+
+import lightning as L
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+
+class CheckpointOnSignal(L.Callback):
+    """Writes `last.ckpt` on SIGTERM (a preempted job) and on Ctrl-C.
+
+    Lightning's `OnExceptionCheckpoint` would also write one when the loss is no longer finite, over
+    the last good one.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Save, if the exception is a request to stop."""
+        if isinstance(exception, SIGTERMException | KeyboardInterrupt):
+            Path(self.path).parent.mkdir(parents=True, exist_ok=True)
+            trainer.save_checkpoint(self.path)

@@ -1,0 +1,321 @@
+"""How far a measured number can be trusted: intervals, tests and corrections.
+
+The unit of every interval is an independent draw: an image (or a disjoint pair of images) inside
+one network, a seed across networks. Many angles of one image are one unit, not many, and many
+images never stand in for many seeds. Everything is computed in float64.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import stats
+from scipy.special import ndtr, ndtri
+
+from udl_lab.randomness import derive
+
+BCA_BELOW = 100  # clusters; from here on the percentile interval is close enough
+EXACT_UP_TO = 14  # differences; 2**14 sign patterns are quicker to list than to sample
+_BLOCK_NUMBERS = 2**20  # 8 MiB in float64; at most eight such arrays are alive at once
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate and its two-sided confidence bounds, all in the unit of the estimate.
+
+    Bounds that the data cannot give (a single independent unit) are nan, never zero width.
+    """
+
+    estimate: float
+    low: float
+    high: float
+
+
+def proportion(successes: int, trials: int, level: float = 0.95) -> Interval:
+    """Wilson's score interval of a probability, from independent trials.
+
+    Wilson 1927. It stays inside [0, 1] and has width at 0 and at `trials` successes, where the
+    usual normal interval has none. Trials that share an image are not independent: use
+    `ratio_of_sums` for those.
+
+    Raises:
+        ValueError: without trials, or with more successes than trials.
+    """
+    _tail(level)
+    if not 0 <= successes <= trials or trials == 0:
+        raise ValueError(
+            f"{successes} successes in {trials} trials is not a proportion; "
+            "give at least one trial and between 0 and that many successes"
+        )
+    bounds = stats.binomtest(successes, trials).proportion_ci(level, method="wilson")
+    return Interval(successes / trials, float(bounds.low), float(bounds.high))
+
+
+def mean(values: Float[np.ndarray, " unit"], level: float = 0.95) -> Interval:
+    """Student's t interval of the mean of independent values.
+
+    One value has no spread: its bounds are nan. Equal values give an interval without width.
+
+    Raises:
+        ValueError: without values, or with one that is not finite.
+    """
+    tail = _tail(level)
+    values = _finite("values", values)
+    n = len(values)
+    estimate = float(values.mean())
+    if n == 1:
+        return Interval(estimate, np.nan, np.nan)
+    half = float(stats.t.ppf(1 - tail, n - 1) * values.std(ddof=1) / np.sqrt(n))
+    return Interval(estimate, estimate - half, estimate + half)
+
+
+def over_seeds(values: Float[np.ndarray, " seed"], level: float = 0.95) -> Interval:
+    """Student's t interval over training seeds, one value per seed (nan bounds for one seed).
+
+    Raises:
+        ValueError: without values, or with one that is not finite.
+    """
+    return mean(values, level)
+
+
+def paired_difference(
+    a: Float[np.ndarray, " seed"], b: Float[np.ndarray, " seed"], level: float = 0.95
+) -> Interval:
+    """Student's t interval of the mean of `a - b`, paired by seed.
+
+    What the seed does to both arms alike (initial weights, data order) cancels.
+
+    Raises:
+        ValueError: if the arms have different numbers of seeds, none, or a value is not finite.
+    """
+    a, b = np.stack([a, b])  # unlike a - b, refuses one seed against several
+    return mean(_finite("a", a) - _finite("b", b), level)
+
+
+def paired_ratio(
+    a: Float[np.ndarray, " seed"], b: Float[np.ndarray, " seed"], level: float = 0.95
+) -> Interval:
+    """Geometric mean over seeds of `a / b`, with its t interval computed on the log ratio.
+
+    Raises:
+        ValueError: as `paired_difference`, and if a value is not positive.
+    """
+    a, b = np.stack([a, b])
+    for name, values in (("a", a), ("b", b)):
+        if np.any(values <= 0):
+            raise ValueError(
+                f"{name} has the value {values.min()}, which has no logarithm; a ratio over seeds "
+                "needs positive values: use paired_difference"
+            )
+    log = mean(np.log(_finite("a", a)) - np.log(_finite("b", b)), level)
+    return Interval(*(float(np.exp(x)) for x in (log.estimate, log.low, log.high)))
+
+
+def ratio_of_sums(
+    numerator: Float[np.ndarray, "cluster element"],
+    denominator: Float[np.ndarray, "cluster element"] | Float[np.ndarray, " cluster"],
+    *,
+    n_boot: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> list[Interval]:
+    """Ratio of the two sums over clusters, with a bootstrap over clusters, for each element.
+
+    A ratio of sums, not a mean of ratios: one denominator near zero must not decide the result.
+    A cluster is one independent unit: an image, its angles already averaged, or a disjoint pair of
+    images where the denominator is the distance between two (`pairing.py`). Numerator and
+    denominator are resampled together, and every element meets the same resamples, so elements can
+    be compared. Bounds: percentile, and BCa below 100 clusters (Efron & Tibshirani 1993, §13.3 and
+    §14.3). They are nan for a single cluster, and for an element that so few clusters carry that
+    some resample has denominator 0.
+
+    Raises:
+        ValueError: for a value that is not finite, a negative denominator, a denominator that sums
+            to 0, or too few resamples for the level.
+    """
+    tail = _tail(level)
+    if n_boot * tail < 1:
+        raise ValueError(
+            f"{n_boot} resamples cannot place level {level}; use n_boot >= {int(np.ceil(1 / tail))}"
+        )
+    if len(numerator) == 0:
+        raise ValueError("there are no clusters to resample; give at least one row")
+    denominator = np.broadcast_to(denominator.reshape(len(denominator), -1), numerator.shape)
+    _check_ratio(numerator, denominator)
+    width = max(1, _BLOCK_NUMBERS // max(len(numerator), n_boot))
+    intervals = []
+    for start in range(0, numerator.shape[1], width):
+        block = np.s_[:, start : start + width]
+        # A fresh generator of the same stream: every block of elements meets the same resamples.
+        rng = np.random.default_rng(derive(seed, "bootstrap"))
+        d = numerator[block].astype(np.float64)
+        c = denominator[block].astype(np.float64)
+        intervals += _ratio_intervals(d, c, n_boot, rng, tail)
+    return intervals
+
+
+def sign_flip_test(
+    differences: Float[np.ndarray, " pair"], *, n_flips: int = 10_000, seed: int = 0
+) -> float:
+    """Two-sided p-value that paired differences are symmetric about 0, statistic |sum|.
+
+    Exact up to 14 differences, by listing all sign patterns. Above, `n_flips` random patterns, and
+    the observed one counted among them, so that p is never 0 and never too small (Phipson & Smyth
+    2010). The listing holds the observed pattern already.
+
+    Raises:
+        ValueError: without differences, or with one that is not finite.
+    """
+    differences = _finite("differences", differences)
+    n = len(differences)
+    # Two sums that are equal in exact arithmetic differ by rounding, at most n eps sum|d| in each.
+    slack = 2 * n * np.finfo(np.float64).eps * np.abs(differences).sum()
+    threshold = np.abs(differences.sum()) - slack
+    if n <= EXACT_UP_TO:
+        signs = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) % 2)
+        return float(np.mean(np.abs(signs @ differences) >= threshold))
+    rng = np.random.default_rng(derive(seed, "sign_flip"))
+    n_as_extreme = 1
+    for rows in _blocks(n_flips, n):
+        signs = 1 - 2 * rng.integers(2, size=(rows, n))
+        n_as_extreme += np.count_nonzero(np.abs(signs @ differences) >= threshold)
+    return float(n_as_extreme / (n_flips + 1))
+
+
+def holm(p_values: Float[np.ndarray, " test"]) -> Float[np.ndarray, " test"]:
+    """Holm's adjusted p-values (Holm 1979), in the order given.
+
+    Rejecting where the result is <= alpha keeps the chance of any false rejection among all the
+    tests (layers, say) at alpha or below, however they depend on each other.
+
+    Raises:
+        ValueError: if a value is not a probability.
+    """
+    p_values = p_values.astype(np.float64)
+    if not np.all((p_values >= 0) & (p_values <= 1)):
+        raise ValueError(f"{p_values} holds a value outside [0, 1]; give p-values")
+    order = np.argsort(p_values)
+    stepped = p_values[order] * np.arange(len(p_values), 0, -1)
+    adjusted = np.empty_like(stepped)
+    adjusted[order] = np.minimum(np.maximum.accumulate(stepped), 1)
+    return adjusted
+
+
+def _ratio_intervals(
+    d: Float[np.ndarray, "cluster element"],
+    c: Float[np.ndarray, "cluster element"],
+    n_boot: int,
+    rng: np.random.Generator,
+    tail: float,
+) -> list[Interval]:
+    estimates = d.sum(axis=0) / c.sum(axis=0)
+    if len(d) == 1:
+        return [Interval(float(estimate), np.nan, np.nan) for estimate in estimates]
+    ratios = np.empty((n_boot, d.shape[1]))
+    filled = 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for rows in _blocks(n_boot, len(d)):
+            weights = _resample_counts(rows, len(d), rng)
+            ratios[filled : filled + rows] = (weights @ d) / (weights @ c)
+            filled += rows
+    defined = np.isfinite(ratios).all(axis=0)
+    levels = np.tile([[tail], [1 - tail]], (1, d.shape[1]))
+    if len(d) < BCA_BELOW:
+        levels[:, defined] = _bca_levels(
+            ratios[:, defined], estimates[defined], d[:, defined], c[:, defined], tail
+        )
+    bounds = np.full((2, d.shape[1]), np.nan)
+    for e in np.flatnonzero(defined):
+        bounds[:, e] = np.quantile(ratios[:, e], levels[:, e])
+    return [Interval(*map(float, row)) for row in zip(estimates, *bounds, strict=True)]
+
+
+def _bca_levels(
+    ratios: Float[np.ndarray, "resample element"],
+    estimates: Float[np.ndarray, " element"],
+    d: Float[np.ndarray, "cluster element"],
+    c: Float[np.ndarray, "cluster element"],
+    tail: float,
+) -> Float[np.ndarray, "2 element"]:
+    """The quantiles to read off the bootstrap, corrected for bias and skewness.
+
+    Efron & Tibshirani 1993, eqs 14.10 (levels), 14.14 (bias) and 14.15 (acceleration).
+    """
+    n_boot = len(ratios)
+    below = ((ratios < estimates).mean(axis=0) + (ratios <= estimates).mean(axis=0)) / 2
+    # n_boot resamples cannot show a share nearer to 0 or 1 than this; keeps the bias finite.
+    bias = ndtri(np.clip(below, 0.5 / n_boot, 1 - 0.5 / n_boot))
+    leave_one_out = (d.sum(axis=0) - d) / (c.sum(axis=0) - c)
+    influence = leave_one_out.mean(axis=0) - leave_one_out
+    norm = np.linalg.norm(influence, axis=0)
+    # Of unit norm, so |acceleration| <= 1/6; all zero if every cluster has the same ratio.
+    influence = np.divide(influence, norm, out=np.zeros_like(influence), where=norm > 0)
+    acceleration = (influence**3).sum(axis=0) / 6
+    z = bias + ndtri([[tail], [1 - tail]])
+    return ndtr(bias + z / (1 - acceleration * z))
+
+
+def _resample_counts(
+    rows: int, n: int, rng: np.random.Generator
+) -> Float[np.ndarray, "{rows} {n}"]:
+    """How often each of n clusters is drawn in `rows` resamples with replacement."""
+    # Counting drawn indices: the same law as rng.multinomial, at a fraction of the time.
+    drawn = rng.integers(n, size=(rows, n))
+    drawn += n * np.arange(rows)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=rows * n)
+    return counts.reshape(rows, n).astype(np.float64)
+
+
+def _blocks(total: int, width: int) -> Iterator[int]:
+    """Numbers of rows that add up to total, each block of rows x width small in memory."""
+    rows = max(1, _BLOCK_NUMBERS // width)
+    for start in range(0, total, rows):
+        yield min(rows, total - start)
+
+
+def _tail(level: float) -> float:
+    if not 0 < level < 1:
+        raise ValueError(f"level {level} is not a probability; write 0.95 for 95 %")
+    return (1 - level) / 2
+
+
+def _finite(name: str, values: Float[np.ndarray, " unit"]) -> Float[np.ndarray, " unit"]:
+    bad = np.flatnonzero(~np.isfinite(values))
+    if len(values) == 0 or len(bad) > 0:
+        found = f"the value {values[bad[0]]} at position {bad[0]}" if len(bad) else "no values"
+        raise ValueError(
+            f"{name} has {found}; give finite numbers, at least one (a run that diverged or the "
+            "logarithm of a distance 0 has to be dealt with, and reported, before)"
+        )
+    return values.astype(np.float64)
+
+
+def _check_ratio(
+    numerator: Float[np.ndarray, "cluster element"],
+    denominator: Float[np.ndarray, "cluster element"],
+) -> None:
+    # Sums and minima show every bad value and need no array of the inputs' size.
+    with np.errstate(invalid="ignore"):
+        totals = denominator.sum(axis=0, dtype=np.float64)
+        finite = np.isfinite(totals + numerator.sum(axis=0, dtype=np.float64))
+    _refuse(~finite, "a value that is not finite; mend or drop those clusters")
+    _refuse(
+        denominator.min(axis=0) < 0,
+        "a negative denominator; the ratio has no interval where its denominator may change sign: "
+        "use a distance or a variance as denominator",
+    )
+    _refuse(
+        totals == 0,
+        "a denominator that sums to 0, so no ratio; leave these degenerate elements out and report "
+        "how many they are, or choose a control that differs from the image",
+    )
+
+
+def _refuse(bad: Bool[np.ndarray, " element"], complaint: str) -> None:
+    elements = np.flatnonzero(bad)
+    if len(elements) > 0:
+        raise ValueError(
+            f"{len(elements)} of {len(bad)} elements (the first: {elements[:5].tolist()}) have "
+            + complaint
+        )

@@ -1,0 +1,71 @@
+"""From a configuration to objects: the only place that instantiates."""
+
+from typing import Any
+
+import lightning as L
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from udl_lab.data.resident import ResidentData
+from udl_lab.errors import UsageError
+from udl_lab.randomness import seeded
+
+
+def build(node: DictConfig | None, path: str, **injected: Any) -> Any:
+    """Instantiate one node of the configuration; lists and dictionaries arrive as plain Python's.
+
+    Raises:
+        UsageError: when the constructor refuses its arguments.
+    """
+    if node is None:
+        return None
+    try:
+        # Injected objects go past Hydra, which would turn a dataclass into a dictionary.
+        return instantiate(node, _partial_=True, _convert_="all")(**injected)
+    except Exception as error:
+        # Hydra wraps what a constructor raises; the constructor's own words are the message.
+        cause = error.__cause__ or error
+        if isinstance(cause, ValueError | TypeError | OSError | UsageError):
+            raise UsageError(f"{path}: {cause}") from error
+        raise
+
+
+def build_net(cfg: DictConfig) -> nn.Module:
+    """The network with the weights it has before its first step: they depend on the seed alone."""
+    with seeded(cfg.seed, "init"):
+        return build(cfg.net, "net")
+
+
+def build_model(cfg: DictConfig) -> L.LightningModule:
+    """The network and how it is trained."""
+    return build(cfg.model, "model", net=build_net(cfg))
+
+
+def build_data(cfg: DictConfig) -> ResidentData:
+    """The data module; it has read nothing yet."""
+    augment = build(cfg.augment, "augment")
+    return build(cfg.data, "data", augment=augment)
+
+
+def as_config(config: dict[str, Any]) -> DictConfig:
+    """A plain dictionary, from a checkpoint or a run folder, as a configuration."""
+    return OmegaConf.create(config)
+
+
+def load_checkpoint(path: str) -> dict[str, Any]:
+    """Open a checkpoint without running anything that it may hold.
+
+    Raises:
+        UsageError: when it is no checkpoint, or holds more than plain data and tensors.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no checkpoint {path}") from error
+    except Exception as error:
+        raise UsageError(
+            f"{path} is not a checkpoint of this lab: it is damaged, or holds code that was not "
+            f"run ({str(error).splitlines()[0]})"
+        ) from error

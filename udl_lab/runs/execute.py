@@ -1,0 +1,310 @@
+"""One run, from a configuration to a folder with its results."""
+
+import csv
+import logging
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import wandb
+from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from omegaconf import DictConfig, OmegaConf
+
+from udl_lab.callbacks.checkpoint_on_signal import CheckpointOnSignal
+from udl_lab.callbacks.embed_config import EmbedConfig
+from udl_lab.callbacks.training_log import DivergedError, TrainingLog
+from udl_lab.data.resident import ResidentData
+from udl_lab.errors import UsageError
+from udl_lab.probes.statistics import Interval
+from udl_lab.probes.subject import Subject
+from udl_lab.probes.table import Row, records, row
+from udl_lab.runs import folder as folders
+from udl_lab.runs import report
+from udl_lab.runs.build import build, build_data, build_model, build_net, load_checkpoint
+from udl_lab.runs.folder import RunFolder
+from udl_lab.runs.measurement import measure
+from udl_lab.runs.signature import check
+
+# Overrides that may accompany `resume`: they change how far, where and how loudly a run goes on.
+_MAY_CHANGE = ("trainer.max_epochs", "trainer.enable_progress_bar", "data.root", "logger.offline")
+
+
+def execute(cfg: DictConfig, quiet: bool = False) -> RunFolder:
+    """Run one experiment: check, build, fit, measure, draw.
+
+    Nothing is written before the configuration is checked, every object built and the data read.
+
+    Args:
+        cfg: what to run.
+        quiet: print no results.
+
+    Raises:
+        UsageError: on a user's mistake.
+        SIGTERMException: when the process was asked to stop; the run can be resumed.
+    """
+    resumed = cfg.resume is not None
+    folder = folders.reopen(cfg.resume) if resumed else None
+    if folder is not None:
+        cfg = _resumed(cfg, folder)
+    check(cfg)
+    folder = folder or folders.choose(cfg)
+    _quieten()
+    config = folders.plain(cfg)
+    data = build_data(cfg)
+    model = build_model(cfg)
+    trainer = _trainer(cfg, config, folder, data.n_validation > 0)
+    _check_devices(cfg, trainer)
+    if resumed:
+        load_checkpoint(str(folder.last))  # refused here if it is unsafe, before anything starts
+    data.prepare_data()
+    data.setup()
+    _open(folder, config, data.fingerprints(), resumed, trainer)
+    try:
+        diverged = _fit(trainer, model, data, folder, resumed)
+        if trainer.is_global_zero:
+            table, figures = _measure(cfg, folder, trainer, model, data, diverged)
+            if not quiet:
+                report.say(cfg, folder, table, figures, diverged)
+    except SIGTERMException:
+        _close(folder, trainer, "interrupted")
+        report.say_how_to_resume(folder)
+        raise
+    except BaseException as error:
+        _close(folder, trainer, "interrupted" if _asked_to_stop(error) else "failed")
+        raise
+    _close(folder, trainer, "diverged" if diverged is not None else "finished")
+    return folder
+
+
+def _asked_to_stop(error: BaseException) -> bool:
+    return isinstance(error, KeyboardInterrupt | SystemExit)
+
+
+def _resumed(cfg: DictConfig, folder: RunFolder) -> DictConfig:
+    """The configuration of the run to resume, with the few overrides that it may be given."""
+    if not folder.last.is_file():
+        raise UsageError(
+            f"{folder.path} holds no checkpoint yet ({folder.last}); remove the folder, start again"
+        )
+    saved = OmegaConf.load(folder.config)
+    typed = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    for override in typed:
+        key = override.partition("=")[0]
+        if key == "resume":
+            continue
+        if key not in _MAY_CHANGE:
+            raise UsageError(
+                f"{override}: a resumed run keeps its configuration; only {', '.join(_MAY_CHANGE)} "
+                "may be given with resume"
+            )
+        OmegaConf.update(saved, key, OmegaConf.create({"value": OmegaConf.select(cfg, key)}).value)
+    if folder.status() == "finished" and not any("max_epochs" in o for o in typed):
+        raise UsageError(
+            f"{folder.path} is finished; to train on, give a larger trainer.max_epochs as well"
+        )
+    return saved
+
+
+def _trainer(
+    cfg: DictConfig, config: dict[str, Any], folder: RunFolder, validates: bool
+) -> L.Trainer:
+    """The trainer with the lab's own callbacks and loggers; it writes nothing before it fits."""
+    callbacks = [
+        EmbedConfig(config),
+        TrainingLog(),
+        CheckpointOnSignal(str(folder.last)),
+        *(build(node, f"callbacks.{name}") for name, node in cfg.callbacks.items()),
+        ModelCheckpoint(str(folder.checkpoints), "last", enable_version_counter=False),
+    ]
+    if validates:
+        callbacks.append(
+            ModelCheckpoint(
+                str(folder.checkpoints),
+                "best",
+                monitor="val/loss_nats",
+                mode="min",
+                enable_version_counter=False,
+            )
+        )
+    if cfg.trainer.get("enable_progress_bar", True):
+        callbacks.append(RichProgressBar(refresh_rate=20))
+    loggers: list[Logger] = [CSVLogger(str(folder.path), name="", version="")]
+    if cfg.logger is not None:
+        name = f"{cfg.study}/{cfg.arm}/seed{cfg.seed}"
+        loggers.append(
+            build(
+                cfg.logger,
+                "logger",
+                save_dir=str(folder.path),
+                name=name,
+                group=f"{cfg.study}/{cfg.arm}",
+                id=folders.read_json(folder.record).get("wandb_id")
+                if folder.record.is_file()
+                else None,
+            )
+        )
+    try:
+        return build(
+            cfg.trainer,
+            "trainer",
+            callbacks=callbacks,
+            logger=loggers,
+            default_root_dir=str(folder.path),
+        )
+    except MisconfigurationException as error:
+        raise UsageError(f"trainer: {error}") from error
+
+
+def _check_devices(cfg: DictConfig, trainer: L.Trainer) -> None:
+    batch_size, devices = cfg.data.batch_size, trainer.world_size
+    if batch_size % devices:
+        below = batch_size - batch_size % devices
+        remedy = f"{below + devices}" if not below else f"{below} or {below + devices}"
+        raise UsageError(
+            f"data.batch_size={batch_size} counts the examples over all devices and does not "
+            f"divide over {devices}; use {remedy}"
+        )
+
+
+def _open(
+    folder: RunFolder,
+    config: dict[str, Any],
+    fingerprints: dict[str, str],
+    resumed: bool,
+    trainer: L.Trainer,
+) -> None:
+    if not trainer.is_global_zero:
+        return
+    folder.create(config)
+    folders.share(folder)
+    folder.note(
+        status="running",
+        weights=config["weights"],
+        data=fingerprints,
+        **({} if resumed else folders.provenance()),
+    )
+    if resumed:
+        _keep_metrics(trainer, folder)
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            run = logger.experiment
+            folder.note(wandb_id=run.id)
+            run.config.update(
+                config | {"fingerprints": fingerprints, "checkpoint": str(folder.last)},
+                allow_val_change=True,
+            )
+
+
+def _keep_metrics(trainer: L.Trainer, folder: RunFolder) -> None:
+    """Hand the rows logged up to the checkpoint to the CSV logger, which else deletes them."""
+    if not folder.metrics.is_file():
+        return
+    step = load_checkpoint(str(folder.last))["global_step"]
+    with folder.metrics.open() as file:
+        rows = [
+            {key: float(value) for key, value in line.items() if value}
+            for line in csv.DictReader(file)
+        ]
+    csv_logger = next(lg for lg in trainer.loggers if isinstance(lg, CSVLogger))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the folder exists: it does, and the rows are kept
+        writer = csv_logger.experiment
+    for line in rows:
+        if line["step"] <= step:
+            writer.metrics.append(line | {"step": int(line["step"])})
+    writer.metrics_keys = sorted({key for line in writer.metrics for key in line})
+
+
+def _fit(
+    trainer: L.Trainer,
+    model: L.LightningModule,
+    data: L.LightningDataModule,
+    folder: RunFolder,
+    resumed: bool,
+) -> int | None:
+    """Train; the step at which the loss ceased to be finite, or `None`."""
+    checkpoint = str(folder.last) if resumed else None
+    try:
+        trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
+    except DivergedError as error:
+        return error.step
+    return None
+
+
+def _measure(
+    cfg: DictConfig,
+    folder: RunFolder,
+    trainer: L.Trainer,
+    model: L.LightningModule,
+    data: ResidentData,
+    diverged: int | None,
+) -> tuple[list[dict[str, Any]], list[Path]]:
+    """Measure the chosen weights, write the results and draw."""
+    chosen = folder.best if cfg.weights == "best" else folder.last
+    rows = [_outcome(diverged)]
+    if chosen.is_file():
+        content = load_checkpoint(str(chosen))
+        model.load_state_dict(content["state_dict"])
+        model.cpu().eval()
+        subject = Subject(model.net, build_net(cfg).eval(), data.test, data.background)
+        rows += measure(cfg, subject)
+    table = records(rows)
+    folder.write_results(table)
+    for logger in trainer.loggers:
+        logger.save()
+    figures = report.draw(cfg, folder, model, table)
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            _to_wandb(logger, rows, figures, chosen, trainer.global_step)
+    return table, figures
+
+
+def _outcome(diverged: int | None) -> Row:
+    value = float(diverged is not None)
+    note = "" if diverged is None else f"loss not finite at step {diverged}"
+    return row("diverged", Interval(value, value, value), 1, note=note, measure="run")
+
+
+def _to_wandb(
+    logger: WandbLogger, rows: Sequence[Row], figures: Sequence[Path], checkpoint: Path, step: int
+) -> None:
+    """Send summary, pictures and, when online, the checkpoint as an artifact."""
+    run = logger.experiment
+    run.summary.update({r.key: r.estimate for r in rows})
+    pictures = {f"figures/{path.stem}": wandb.Image(str(path)) for path in figures}
+    run.log(pictures | {"trainer/global_step": step})
+    if not run.offline and checkpoint.is_file():
+        artifact = wandb.Artifact(f"model-{run.id}", type="model")
+        artifact.add_file(str(checkpoint))
+        run.log_artifact(artifact, aliases=[checkpoint.stem])
+
+
+def _close(folder: RunFolder, trainer: L.Trainer, status: str) -> None:
+    if trainer.is_global_zero and folder.path.is_dir():
+        folder.note(status=status)
+        for logger in trainer.loggers:
+            logger.finalize(status)
+            if isinstance(logger, WandbLogger):
+                wandb.finish(exit_code=int(status == "failed"))
+    folders.unshare()
+
+
+def _quieten() -> None:
+    """One voice: the lab prints its own summary, and known noise of the libraries is left out."""
+    os.environ.setdefault("WANDB_SILENT", "true")
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    for noise in (
+        ".*does not have many workers.*",
+        ".*is smaller than the logging interval.*",
+        ".*exists and is not empty.*",
+        ".*isinstance.treespec.*",
+    ):
+        warnings.filterwarnings("ignore", noise)

@@ -1,0 +1,101 @@
+"""A run folder, reopened: its model rebuilt from the checkpoint alone, its numbers as tables."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import torch
+from lightning import LightningModule
+from omegaconf import DictConfig
+from torch import nn
+
+from udl_lab.callbacks.embed_config import KEY
+from udl_lab.data.resident import ResidentData
+from udl_lab.errors import UsageError
+from udl_lab.probes.subject import Subject
+from udl_lab.runs import folder as folders
+from udl_lab.runs.build import as_config, build_data, build_model, build_net, load_checkpoint
+from udl_lab.runs.folder import RunFolder
+from udl_lab.runs.signature import refuse_foreign_targets
+
+
+@dataclass(frozen=True)
+class Run:
+    """A reopened run."""
+
+    folder: RunFolder
+    config: DictConfig
+    model: LightningModule
+
+    @property
+    def net(self) -> nn.Module:
+        """The trained network."""
+        return self.model.net
+
+    @cached_property
+    def untrained(self) -> nn.Module:
+        """The same network before its first step."""
+        return build_net(self.config).eval()
+
+    @cached_property
+    def data(self) -> ResidentData:
+        """The run's data, read and split."""
+        data = build_data(self.config)
+        data.setup()
+        return data
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """What was logged while training, a row per logged step."""
+        return pd.read_csv(self.folder.metrics)
+
+    @property
+    def results(self) -> pd.DataFrame:
+        """What was measured afterwards, a row per estimate, by its key."""
+        rows = folders.read_json(self.folder.results)["rows"]
+        return pd.DataFrame(rows).set_index("key", drop=False)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """How the run stands, and what it was run with."""
+        return folders.read_json(self.folder.record)
+
+    def subject(self) -> Subject:
+        """What a measurement takes: the network, its untrained twin and the test split."""
+        return Subject(self.net, self.untrained, self.data.test, self.data.background)
+
+
+def load_run(path: Path | str, weights: Literal["best", "last"] | None = None) -> Run:
+    """Reopen a run.
+
+    Args:
+        path: the run's folder.
+        weights: which checkpoint; `None` for the one that the run itself measured.
+
+    Raises:
+        UsageError: when there is no run, or its checkpoint cannot be opened safely.
+    """
+    folder = folders.reopen(str(path))
+    if weights is None:
+        weights = folders.read_json(folder.record).get("weights", "last")
+    config, model = load_model(folder.best if weights == "best" else folder.last)
+    return Run(folder, config, model)
+
+
+def load_model(checkpoint: Path | str) -> tuple[DictConfig, LightningModule]:
+    """The configuration in a checkpoint, and the model that it and the weights describe.
+
+    Raises:
+        UsageError: when the checkpoint is damaged, unsafe, or not one of the lab's.
+    """
+    content = load_checkpoint(str(checkpoint))
+    if KEY not in content:
+        raise UsageError(f"{checkpoint} holds no configuration; it is no checkpoint of this lab")
+    config = as_config(content[KEY])
+    refuse_foreign_targets(config)
+    model = build_model(config)
+    with torch.no_grad():
+        model.load_state_dict(content["state_dict"])
+    return config, model.eval()

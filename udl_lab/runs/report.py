@@ -1,0 +1,124 @@
+"""What a run tells its user: figures in the folder, and a table on the terminal."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from lightning import LightningModule
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from udl_lab.figures.by_element import rho_by_element
+from udl_lab.figures.learning_curves import learning_curves
+from udl_lab.figures.weight_images import weight_images
+from udl_lab.runs.folder import RunFolder
+
+
+def draw(
+    cfg: DictConfig, folder: RunFolder, model: LightningModule, table: Sequence[dict[str, Any]]
+) -> list[Path]:
+    """Draw what there is to draw of a run, and return the files."""
+    name = f"{cfg.study}/{cfg.arm}/seed{cfg.seed}"
+    figures = {}
+    if folder.metrics.is_file():
+        figures["learning_curves"] = learning_curves(pd.read_csv(folder.metrics), name)
+    output = getattr(model.net, "output", None)
+    images = len(cfg.example.shape) == 3 and cfg.example.shape[0] == 1
+    if images and isinstance(output, nn.Linear) and output.in_features == 28 * 28:
+        labels = [f"class {i}" for i in range(output.out_features)]
+        figures["weights"] = weight_images(output.weight, labels, f"{name}: weights of `output`")
+    frame = pd.DataFrame(table)
+    for measure in dict.fromkeys(frame.loc[frame["metric"] == "rho", "measure"]):
+        figures[f"rho_{measure}"] = rho_by_element(frame, measure, "output", name)
+    folder.figures.mkdir(exist_ok=True)
+    paths = []
+    for title, figure in figures.items():
+        paths.append(folder.figures / f"{title}.png")
+        figure.savefig(paths[-1], dpi=130)
+    return paths
+
+
+def say(
+    cfg: DictConfig,
+    folder: RunFolder,
+    table: Sequence[dict[str, Any]],
+    figures: Sequence[Path],
+    diverged: int | None,
+) -> None:
+    """Print the summary rows, and where everything is."""
+    console = Console()
+    for part in results_tables(f"{cfg.study}/{cfg.arm}, seed {cfg.seed}", table):
+        console.print(part)
+    if diverged is not None:
+        console.print(f"[bold]diverged[/bold]: the loss was not finite at step {diverged}")
+    left_out = sum(1 for row in table if row["element"] not in ("", "identity"))
+    if left_out:
+        console.print(f"… and {left_out} rows by transformation in {folder.results}")
+    console.print(f"run:      {folder.path}", soft_wrap=True, highlight=False)
+    for path in figures:
+        console.print(f"figure:   {path}", soft_wrap=True, highlight=False)
+    console.print(
+        f"reopen:   load_run({str(folder.path)!r}) from udl_lab.runs.reopen",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def results_tables(title: str, rows: Sequence[dict[str, Any]]) -> list[Table]:
+    """The plain numbers, and for each action a table of ρ with a row per layer.
+
+    Means over all transformations; the single ones are in the run's `results.json`.
+    """
+    plain = Table(title=title)
+    for column in ("measured", "estimate", "95 % interval", "n", "note"):
+        plain.add_column(column, justify="left" if column in ("measured", "note") else "right")
+    for row in rows:
+        if not row["site"] and row["element"] in ("", "identity"):
+            number, interval = _shown(row)
+            plain.add_row(row["key"], number, interval, f"{row['n']:,}", row["note"])
+    actions = dict.fromkeys(row["measure"] for row in rows if row["metric"] == "rho")
+    return [plain, *(_layers_table(action, rows) for action in actions)]
+
+
+_RHO = {
+    "rho": "another image",
+    "rho_same_class": "another of its class",
+    "rho_round_trip": "there and back",
+    "rho_untrained": "untrained net",
+}
+
+
+def _layers_table(action: str, rows: Sequence[dict[str, Any]]) -> Table:
+    """ρ of every layer with its controls."""
+    here = [r for r in rows if r["measure"] == action and r["site"] and not r["element"]]
+    n = max(row["n"] for row in here)
+    table = Table(
+        title=f"ρ under {action}: how far it moves a layer, by what it is divided by",
+        caption=f"0: invariant, 1: as far as another image; {n:,} image pairs; {here[0]['note']}",
+    )
+    table.add_column("layer")
+    for heading in _RHO.values():
+        table.add_column(heading, justify="right")
+    for site in dict.fromkeys(row["site"] for row in here):
+        cells = {row["metric"]: " ".join(_shown(row, 3)) for row in here if row["site"] == site}
+        table.add_row(site, *(cells.get(metric, "–") for metric in _RHO))
+    return table
+
+
+def _shown(row: dict[str, Any], digits: int = 4) -> tuple[str, str]:
+    """The number and its interval; a count has none."""
+    exact = row["low"] == row["high"] == row["estimate"]
+    interval = "exact" if exact else f"[{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
+    return f"{row['estimate']:.{digits}f}", interval
+
+
+def say_how_to_resume(folder: RunFolder) -> None:
+    """Print the command that goes on with a run that was asked to stop."""
+    Console().print(
+        f"stopped; go on with:  python -m udl_lab.train resume={folder.path}",
+        soft_wrap=True,
+        highlight=False,
+    )
