@@ -150,7 +150,9 @@ def _explain_key(cause: OmegaConfBaseException) -> str:
     key = str(cause.full_key)
     parent = cause.parent_node
     name = key.rpartition(".")[2]
-    if not isinstance(parent, DictConfig) or name in parent:
+    # A node that could not even be made (bad syntax in its file) has no content to search.
+    searchable = isinstance(parent, DictConfig) and isinstance(parent._content, dict)
+    if not searchable or name in parent:
         return f"{key}: {str(cause).splitlines()[0]}"
     valid = [str(k) for k in parent if not str(k).startswith("_")]
     if not difflib.get_close_matches(name, valid):
