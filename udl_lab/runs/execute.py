@@ -2,13 +2,13 @@
 
 import csv
 import logging
-import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import pandas as pd
 import wandb
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
@@ -28,7 +28,7 @@ from udl_lab.runs import folder as folders
 from udl_lab.runs import report
 from udl_lab.runs.build import build, build_data, build_model, build_net, load_checkpoint
 from udl_lab.runs.folder import RunFolder
-from udl_lab.runs.measurement import measure
+from udl_lab.runs.measurement import measure, watched
 from udl_lab.runs.signature import check
 
 # Overrides that may accompany `resume`: they change how far, where and how loudly a run goes on.
@@ -254,10 +254,12 @@ def _measure(
         model.cpu().eval()
         subject = Subject(model.net, build_net(cfg).eval(), data.test, data.background)
         rows += measure(cfg, subject)
-    table = records(rows)
-    folder.write_results(table)
     for logger in trainer.loggers:
         logger.save()
+    if folder.metrics.is_file():
+        rows += watched(pd.read_csv(folder.metrics))
+    table = records(rows)
+    folder.write_results(table)
     figures = report.draw(cfg, folder, model, table)
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
@@ -297,13 +299,13 @@ def _close(folder: RunFolder, trainer: L.Trainer, status: str) -> None:
 
 def _quieten() -> None:
     """One voice: the lab prints its own summary, and known noise of the libraries is left out."""
-    os.environ.setdefault("WANDB_SILENT", "true")
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     for noise in (
         ".*does not have many workers.*",
         ".*is smaller than the logging interval.*",
+        ".*Total length of `list` across ranks is zero.*",
         ".*exists and is not empty.*",
         ".*isinstance.treespec.*",
     ):
