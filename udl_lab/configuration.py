@@ -12,7 +12,12 @@ from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -132,6 +137,11 @@ def check_arm(experiment: str) -> None:
 def explain(error: Exception) -> str:
     """One message for an error of composition: the bad name or value, and the nearest valid."""
     cause = error.__cause__
+    if isinstance(error, OverrideParseException):
+        return (
+            f"cannot read {error.override!r} ({str(error).splitlines()[0]}); write key=value, and "
+            "quote brackets for the shell: 'net.widths=[64,32]'"
+        )
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
         valid = groups().get(group, error.options or [])

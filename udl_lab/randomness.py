@@ -39,5 +39,6 @@ def seeded(seed: int, *stream: str | int) -> Iterator[None]:
     For code that takes no generator, such as the default initialisation of torch's layers.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, *stream))
+        # Not torch.manual_seed, which would seed the GPUs as well, and they are not restored.
+        torch.default_generator.manual_seed(derive(seed, *stream))
         yield

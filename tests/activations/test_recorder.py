@@ -214,6 +214,7 @@ def test_a_shared_module_answers_to_each_of_its_names():
     net.add_module("encoder", nn.Linear(3, 3))
     net.add_module("decoder", net.encoder)
     x = inputs(5, 3)
+    assert list(activations(net, x, sites="dec*")) == ["encoder#0", "encoder#1"]
     with record(net, "decoder") as rec:
         net(x)
     assert rec.sites() == [Site("encoder", 0), Site("encoder", 1)]

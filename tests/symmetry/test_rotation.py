@@ -127,8 +127,8 @@ def test_a_resampled_pixel_is_the_kernel_sum_over_the_image_on_an_endless_backgr
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-12)
 
 
-def source_distances(side, degrees):
-    """How far each source place is from the middle of its pixel, per axis, without the tie rule."""
+def source_columns_and_rows(side, degrees):
+    """Where each pixel comes from, as (column, row), by complex numbers with y up."""
     angle = math.radians(degrees)
     row, column = np.mgrid[:side, :side] - (side - 1) / 2
     place = (column - 1j * row) * np.exp(-1j * angle) + (side - 1) / 2 * (1 - 1j)
@@ -137,7 +137,7 @@ def source_distances(side, degrees):
 
 @pytest.mark.parametrize(("side", "degrees"), [(28, 45.0), (27, 30.0), (28, -135.0), (27, 60.0)])
 def test_a_tie_goes_where_a_slightly_larger_angle_puts_it(side, degrees):
-    column, row = source_distances(side, degrees)
+    column, row = source_columns_and_rows(side, degrees)
     tied = (np.abs(column % 1 - 0.5) < 1e-9) | (np.abs(row % 1 - 0.5) < 1e-9)
     assert tied.sum() >= side - 2  # these angles do have ties, so the next line says something
     now, later, before = (

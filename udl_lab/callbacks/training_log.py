@@ -8,7 +8,8 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor, nn
 
 
 class DivergedError(Exception):
@@ -21,14 +22,22 @@ class DivergedError(Exception):
 
 
 class TrainingLog(L.Callback):
-    """Logs `train/loss_nats` and the other numbers that `training_step` returns."""
+    """Logs `train/loss_nats` and the other numbers that `training_step` returns.
+
+    A row is the mean over the steps since the last row, over all processes; it never mixes epochs.
+    No checkpoint is written of an epoch in which the loss, or at last a weight, is not finite.
+    """
 
     def __init__(self) -> None:
-        self._steps: list[dict[str, Tensor]] = []
+        self._batches: list[dict[str, Tensor]] = []
+        self._steps: list[int] = []  # the optimiser step that each batch belongs to
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Begin a new mean: means never mix epochs."""
-        self._steps.clear()
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Note the step: with accumulated gradients a step has several batches."""
+        del self._steps[len(self._batches) :]  # of a batch that an interruption left unfinished
+        self._steps.append(trainer.global_step)
 
     def on_train_batch_end(
         self,
@@ -38,33 +47,69 @@ class TrainingLog(L.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Keep the numbers of the step; log their means when it is time."""
-        self._steps.append(outputs)
-        if len(self._steps) >= trainer.log_every_n_steps:
+        """Keep the numbers of the batch; log their means when it is time."""
+        self._batches.append(outputs)
+        if len(self._batches) >= trainer.log_every_n_steps:
             self._flush(trainer)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log what there is: a checkpoint may follow the validation."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._end(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log what is left, before the epoch's checkpoint is written."""
+        self._end(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The batches not logged yet: a resumed run logs the rows of an undisturbed one."""
+        return {"batches": list(self._batches), "steps": self._steps[: len(self._batches)]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with them."""
+        self._batches, self._steps = list(state_dict["batches"]), list(state_dict["steps"])
+
+    def _end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._flush(trainer)
+        if not all_finite(pl_module):
+            raise DivergedError(trainer.global_step)  # the next loss would be the first to show it
 
     def _flush(self, trainer: L.Trainer) -> None:
-        """Log the means over the steps since the last time.
+        """Log the means over the batches since the last time.
 
         Raises:
             DivergedError: naming the first step whose loss is not finite.
         """
-        if not self._steps:
+        batches, steps = self._batches, self._steps
+        self._batches, self._steps = [], []
+        if not batches:
             return
         columns = {
-            name: torch.stack([step[name] for step in self._steps]) for name in self._steps[0]
+            name: _over_processes(trainer, [batch[name] for batch in batches])
+            for name in batches[0]
         }
+        # Lightning hands out the loss divided by this, so that accumulated gradients are a mean.
+        columns["loss"] = columns["loss"] * trainer.accumulate_grad_batches
         finite = torch.isfinite(columns["loss"])
         if not finite.all():
-            first = trainer.global_step - len(self._steps)
-            raise DivergedError(first + int(finite.logical_not().nonzero()[0]))
+            raise DivergedError(steps[int(finite.logical_not().nonzero()[0])])
         means = {f"train/{name}": float(column.mean()) for name, column in columns.items()}
         means["train/loss_nats"] = means.pop("train/loss")
         means["epoch"] = trainer.current_epoch
         for logger in trainer.loggers:
             logger.log_metrics(means, step=trainer.global_step)
-        self._steps.clear()
+
+
+def _over_processes(trainer: L.Trainer, numbers: list[Tensor]) -> Tensor:
+    """Each number averaged over the processes, which have equal shares of the batch behind it.
+
+    So all of them see a non-finite loss at the same step, and stop together.
+    """
+    device = trainer.strategy.root_device  # the numbers of a resumed run come from the CPU
+    column = torch.stack([number.to(device) for number in numbers])
+    return trainer.strategy.reduce(column, reduce_op="mean")
+
+
+def all_finite(module: nn.Module) -> bool:
+    """Whether every weight is a finite number."""
+    return all(bool(torch.isfinite(weight).all()) for weight in module.parameters())

@@ -5,6 +5,7 @@ from typing import Literal
 
 import lightning as L
 import torch
+from torch import Tensor
 
 Split = Literal["train", "clean_train", "test"]
 
@@ -30,10 +31,16 @@ class WatchSplits(L.Callback):
         for split in self.splits:
             examples = getattr(trainer.datamodule, split)
             hits = sum(
-                int((pl_module(x.to(pl_module.device)).argmax(1).cpu() == y).sum())
+                int((self._classes(trainer, pl_module, x) == y).sum())
                 for x, y in zip(examples.x.split(5000), examples.y.split(5000), strict=True)
             )
             values[f"watch/{split}_accuracy"] = hits / len(examples.y)
         pl_module.train()
         for logger in trainer.loggers:
             logger.log_metrics(values | {"epoch": trainer.current_epoch}, step=trainer.global_step)
+
+    def _classes(self, trainer: L.Trainer, pl_module: L.LightningModule, x: Tensor) -> Tensor:
+        """The class of each example, computed at the precision that the network is trained in."""
+        x = trainer.precision_plugin.convert_input(x.to(pl_module.device))
+        with trainer.precision_plugin.forward_context():
+            return pl_module(x).argmax(1).cpu()

@@ -1,5 +1,6 @@
 """Reads the IDX files of MNIST, and names the file when one is not what its name says."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -46,10 +47,13 @@ def _read(path: Path, magic: int) -> np.ndarray:
         )
     n_axes = magic & 0xFF
     start = 4 * (1 + n_axes)
-    shape = np.frombuffer(content[4:start], ">u4").astype(int)
-    if len(shape) != n_axes or len(content) - start != shape.prod():
+    if len(content) < start:
+        raise UsageError(f"{path} is truncated: it ends within its header. Fetch it again.")
+    shape = np.frombuffer(content[4:start], ">u4").tolist()
+    if len(content) - start != math.prod(shape):
         raise UsageError(
-            f"{path} is truncated or too long: its header promises {tuple(map(int, shape))} bytes, "
-            f"the file holds {max(len(content) - start, 0):,}. Fetch it again."
+            f"{path} is truncated or too long: its header promises {math.prod(shape):,} bytes "
+            f"({' × '.join(map(str, shape))}), the file holds {len(content) - start:,}. "
+            "Fetch it again."
         )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)

@@ -6,7 +6,7 @@ batch.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ class Batch(NamedTuple):
     drawn: Tensor | None
 
 
+@runtime_checkable
 class Augmentation(Protocol):
     """A random transformation whose parameters are drawn first and recorded."""
 

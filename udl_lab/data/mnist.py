@@ -1,5 +1,6 @@
 """MNIST, read from torchvision's layout: `<root>/MNIST/raw/` and four files."""
 
+import os
 import shutil
 import socket
 import tempfile
@@ -46,7 +47,7 @@ def _examples(raw: Path, images: str, labels: str) -> Examples:
 
 
 def _download(raw: Path) -> None:
-    """Fetch into a temporary folder and move: an interrupted download leaves nothing behind."""
+    """Fetch into a temporary folder and move: no reader ever finds half a file."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(20)  # torchvision sets none and would wait for ever
     try:
@@ -55,7 +56,11 @@ def _download(raw: Path) -> None:
             raw.mkdir(parents=True, exist_ok=True)
             for names in _FILES.values():
                 for name in names:
-                    shutil.move(Path(folder) / "MNIST" / "raw" / name, raw / name)
+                    # Renamed in one go: the copy may be interrupted, or made by each of several
+                    # processes.
+                    part = raw / f"{name}.{os.getpid()}.part"
+                    shutil.copyfile(Path(folder) / "MNIST" / "raw" / name, part)
+                    part.replace(raw / name)
     except (OSError, RuntimeError) as error:
         raise UsageError(
             f"MNIST is not in {raw} and could not be downloaded ({error}).\n"

@@ -72,13 +72,18 @@ class ResidentData(L.LightningDataModule):
         self._read = False
 
     def setup(self, stage: str | None = None) -> None:
-        """Read, check, normalise and split; a second call does nothing.
+        """Read, check, normalise and split; a second call reads nothing again.
 
         Raises:
-            UsageError: when the files cannot be used or a split would be empty.
+            UsageError: when the files cannot be used, a split would be empty, or the devices of the
+                trainer cannot share the last batch.
         """
-        if self._read:
-            return
+        if not self._read:
+            self._prepare()
+            self._read = True
+        self._check_last_batch()  # each time: the first call may come before there is a trainer
+
+    def _prepare(self) -> None:
         published = self.source(self.root)
         train, test = (Examples((part.x - self.mean) / self.std, part.y) for part in published)
         n = len(train.y)
@@ -87,6 +92,11 @@ class ResidentData(L.LightningDataModule):
                 f"data.n_validation={self.n_validation}, data.n_train={self.n_train} and "
                 f"data.shuffled_inputs={self.shuffled_inputs} need more than the {n:,} training "
                 "examples there are; lower one of them"
+            )
+        if self.n_train is not None and self.shuffled_inputs > self.n_train:
+            raise UsageError(
+                f"data.shuffled_inputs={self.shuffled_inputs} is more than "
+                f"data.n_train={self.n_train}; use at most {self.n_train}"
             )
         if self.n_validation:
             mixed = torch.randperm(n, generator=generator(0, "validation split"))
@@ -97,8 +107,6 @@ class ResidentData(L.LightningDataModule):
         self.clean_train = train.rows(slice(0, self.n_train))
         self.train = self._shuffle_inputs(self.clean_train)
         self.validation, self.test = validation, test
-        self._check_last_batch()
-        self._read = True
 
     def _shuffle_inputs(self, train: Examples) -> Examples:
         n = self.shuffled_inputs

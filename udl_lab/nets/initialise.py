@@ -5,11 +5,13 @@ its bias. Draws come from torch's global generator, which the caller seeds, exce
 """
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from udl_lab.errors import nearest
 
 Scheme = Literal["torch", "he", "glorot", "normal", "numpy_normal"]
 
@@ -30,7 +32,12 @@ def initialise(net: nn.Module, scheme: Scheme) -> None:
             - `normal`: weight and bias N(0, .1²), as in part 1 of the JAX homework.
             - `numpy_normal`: that homework's very numbers: `RandomState(0)`, for each layer the
               weight, shaped (in, out), and then the bias. Deterministic: it ignores the seed.
+
+    Raises:
+        ValueError: for a scheme that is none of them.
     """
+    if scheme not in get_args(Scheme):
+        raise ValueError(f"there is no init {scheme!r}; {nearest(scheme, get_args(Scheme))}")
     layers = [module for module in net.modules() if isinstance(module, _LAYERS)]
     legacy = np.random.RandomState(0)
     with torch.no_grad():

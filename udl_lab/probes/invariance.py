@@ -14,8 +14,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from udl_lab.activations.recorder import activations
+from udl_lab.probes.bootstrap import ratio_of_sums
 from udl_lab.probes.pairing import disjoint_pairs, same_class_pairs
-from udl_lab.probes.statistics import mean, proportion, ratio_of_sums
+from udl_lab.probes.statistics import mean, proportion
 from udl_lab.probes.subject import Subject, logits
 from udl_lab.probes.table import Row, row
 from udl_lab.randomness import generator

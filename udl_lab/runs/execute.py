@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import signal
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,7 +47,7 @@ def execute(cfg: DictConfig, quiet: bool = False) -> RunFolder:
 
     Raises:
         UsageError: on a user's mistake.
-        SIGTERMException: when the process was asked to stop; the run can be resumed.
+        SystemExit: with code 143 after SIGTERM; a checkpoint is written, the run can be resumed.
     """
     resumed = cfg.resume is not None
     folder = folders.reopen(cfg.resume) if resumed else None
@@ -74,7 +75,7 @@ def execute(cfg: DictConfig, quiet: bool = False) -> RunFolder:
     except SIGTERMException:
         _close(folder, trainer, "interrupted")
         report.say_how_to_resume(folder)
-        raise
+        raise SystemExit(128 + signal.SIGTERM) from None
     except BaseException as error:
         _close(folder, trainer, "interrupted" if _asked_to_stop(error) else "failed")
         raise

@@ -112,22 +112,21 @@ def _relevant(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def claims_table(study: str, tested: Iterable[Tested]) -> Table:
-    """Claim · measured [low, high] · required · seeds · verdict."""
+    """Verdict · measured · interval over seeds · required · seeds · claim."""
     table = Table(title=f"claims of {study}")
-    for column in ("claim", "measured", "95 % over seeds", "required", "seeds", "verdict"):
-        table.add_column(column, overflow="fold")
+    for column in ("verdict", "measured", "95 % over seeds", "required", "seeds"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("claim", overflow="fold")
     colours = {"holds": "green", "fails": "red", "undecided": "yellow"}
     for t in tested:
-        spread = (
-            "deterministic" if t.seeds == 1 else f"[{t.interval.low:.4f}, {t.interval.high:.4f}]"
-        )
+        spread = f"[{t.interval.low:.4f}, {t.interval.high:.4f}]"
         table.add_row(
-            t.claim.says,
+            f"[{colours[t.verdict]}]{t.verdict}[/]",
             f"{t.interval.estimate:.4f}",
-            spread,
+            spread if t.seeds > 1 else "deterministic",
             t.claim.holds,
             str(t.seeds),
-            f"[{colours[t.verdict]}]{t.verdict}[/]",
+            t.claim.says,
         )
     return table
 

@@ -1,0 +1,37 @@
+# Two commands on a fresh machine do everything:  make train  and  make test.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+UDL_DATA ?= $(shell [ -d ../shared/data/MNIST ] && echo ../shared/data)
+export UDL_DATA
+
+.PHONY: train test check lint slow bench notebooks
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@
+
+train: $(READY)  ## train the default experiment offline, print its results
+	$(BIN)/python -m udl_lab.train
+
+test: $(READY)  ## the fast tests
+	$(BIN)/python -m pytest
+
+check: lint test  ## everything that needs no minutes
+
+lint: $(READY)  ## style, layers, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+slow: $(READY)  ## DDP, notebooks, real MNIST runs
+	$(BIN)/python -m pytest -m slow
+
+bench: $(READY)  ## speed, as ratios against a peer in the same process
+	for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file || exit 1; done
+
+notebooks: $(READY)  ## execute notebooks/*.py into the .ipynb beside them; RUN=FOLDER says which run
+	UDL_RUN=$(RUN) $(BIN)/jupytext --to ipynb --execute notebooks/[0-9]*.py

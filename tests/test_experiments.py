@@ -1,0 +1,73 @@
+"""Every configuration that ships composes, passes its check and builds."""
+
+import math
+
+import pytest
+from omegaconf import OmegaConf
+
+from udl_lab.claims import read_claims
+from udl_lab.configuration import EXPERIMENTS, arms, compose, groups, studies
+from udl_lab.runs.build import build, build_data, build_model, build_net
+from udl_lab.runs.signature import check
+
+EVERY_ARM = [(study, arm) for study in studies() for arm in arms(study)]
+EVERY_OPTION = [(group, option) for group, options in groups().items() for option in options]
+
+
+def test_studies_and_options_were_found():
+    assert len(EVERY_ARM) >= 23
+    assert len(EVERY_OPTION) >= 20
+
+
+@pytest.mark.parametrize(("study", "arm"), EVERY_ARM)
+def test_every_arm_builds_and_is_named_after_its_file(study, arm):
+    cfg = compose([f"experiment={study}/{arm}"])
+    check(cfg)
+    assert (cfg.study, cfg.arm) == (study, arm)
+    assert build_model(cfg).net is not None
+    assert build_data(cfg).batch_size == cfg.data.batch_size
+    for name, node in [*cfg.measure.items(), *cfg.callbacks.items()]:
+        assert build(node, name) is not None
+
+
+@pytest.mark.parametrize(("group", "option"), EVERY_OPTION)
+def test_every_option_composes_and_passes_its_check(group, option):
+    cfg = compose([f"{group}={option}"])
+    check(cfg)
+    assert OmegaConf.to_container(cfg, resolve=True)
+
+
+@pytest.mark.parametrize(("study", "arm"), EVERY_ARM)
+def test_an_arm_is_a_short_difference(study, arm):
+    lines = (EXPERIMENTS / study / f"{arm}.yaml").read_text().splitlines()
+    assert len(lines) <= 20
+
+
+@pytest.mark.parametrize("study", studies())
+def test_a_study_asks_predicts_and_concludes(study):
+    text = (EXPERIMENTS / study / "README.md").read_text()
+    for heading in ("## Question", "## Prediction", "## Arms", "## Result", "## Source"):
+        assert heading in text
+    claims = read_claims(EXPERIMENTS / study / "claims.yaml")
+    assert set(claims.arms()) <= set(arms(study))
+    assert all(claim.source for claim in claims.claims)
+    assert len({claim.name for claim in claims.claims}) == len(claims.claims)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "n_parameters"),
+    [
+        ("lab04_rotation/plain", 7_850),
+        ("jax_mnist/base", 936_330),
+        ("jax_mnist/underfit", 3_190),
+        ("jax_mnist/overfit", 5_347_722),
+        ("jax_mnist/convnet_stride1", 638_342),
+        ("jax_mnist/convnet_stride2", 46_982),
+        ("mnist1d_baselines/logistic", 410),
+        ("mnist1d_baselines/mlp", 15_210),
+        ("mnist1d_baselines/cnn", 5_210),
+    ],
+)
+def test_the_networks_have_the_published_number_of_parameters(experiment, n_parameters):
+    net = build_net(compose([f"experiment={experiment}"]))
+    assert sum(math.prod(p.shape) for p in net.parameters()) == n_parameters
