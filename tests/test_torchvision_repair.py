@@ -41,23 +41,11 @@ def test_data_lightning_and_torchvision_import_in_a_fresh_process(python):
         import lightning
         import torchvision
         from torchvision.transforms import v2
+        from udl_lab.torchvision_repair import repair
+        repair()
+        import sys
+        assert sys.modules["torchvision"] is torchvision  # a second repair does nothing
         """
-    )
-    assert done.returncode == 0, done.stderr
-
-
-def test_a_second_repair_does_nothing(python):
-    done = python(
-        REPAIR
-        + textwrap.dedent(
-            """
-            repair()
-            import torchvision
-            repair()
-            import sys
-            assert sys.modules["torchvision"] is torchvision
-            """
-        )
     )
     assert done.returncode == 0, done.stderr
 

@@ -22,12 +22,12 @@ def weight_images(
         most: how many units to draw.
     """
     side = math.isqrt(weight.shape[1])
-    images = weight[:most].detach().cpu().reshape(-1, side, side)
+    images = weight[:most].detach().cpu().reshape(-1, side, side).numpy()
     columns = min(5, len(images))
     rows = -(-len(images) // columns)
     figure = Figure(figsize=(1.7 * columns + 1, 1.9 * rows + 0.5), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
-    scale = float(images.abs().max())
+    scale = float(abs(images).max())
     for axes in grid.flat:
         axes.axis("off")
     for axes, image, label in zip(grid.flat, images, labels, strict=False):

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Literal, Required
 
 import torch
+from pydantic import ConfigDict
 from torch import nn
 from typing_extensions import TypedDict
 
@@ -12,6 +13,8 @@ from udl_lab.ranges import Fraction, NonNegativeFloat, PositiveFloat
 
 class OptimizerSettings(TypedDict, total=False):
     """What `optimizer:` may say. What is left out takes torch's default."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
 
     name: Required[Literal["sgd", "adam", "adamw"]]
     lr: Required[PositiveFloat]

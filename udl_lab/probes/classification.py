@@ -21,8 +21,8 @@ class Classification:
         outputs = logits(subject.net, x)
         n = len(y)
         correct = int((outputs.argmax(1) == y).sum())
-        losses = F.cross_entropy(outputs.double(), y, reduction="none")
-        named = outputs.argmax(1).unique().numel()
+        losses = F.cross_entropy(outputs.double(), y.long(), reduction="none")
+        named = float(outputs.argmax(1).unique().numel())
         commonest = int(torch.bincount(y).max())
         return [
             row("accuracy", proportion(correct, n), n),

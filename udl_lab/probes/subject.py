@@ -1,12 +1,15 @@
-"""What a measurement is made on."""
+"""What a measurement is made on, and how a network is run for one."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
 from udl_lab.data.source import Examples
-from udl_lab.randomness import generator
+from udl_lab.randomness import generator, seeded
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,33 @@ class Subject:
         return self.examples.rows(chosen)
 
 
-@torch.no_grad()
-def logits(net: nn.Module, x: Tensor, batch_size: int = 1000) -> Tensor:
-    """The network's outputs in evaluation mode, computed in batches, gathered on the CPU."""
-    device = next(net.parameters()).device
-    training = net.training
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients inside the block, and no trace of it afterwards.
+
+    Every module gets its own mode back, so that one frozen inside a training network stays frozen.
+    A network that draws random numbers even in evaluation mode (from torch's CPU generator) draws
+    the same ones in every block, and the generator is put back.
+    """
+    modes = {module: module.training for module in net.modules()}
     net.eval()
     try:
-        return torch.cat([net(part.to(device)).cpu() for part in x.split(batch_size)])
+        with torch.no_grad(), seeded(0, "evaluating"):
+            yield
     finally:
-        net.train(training)
+        for module, training in modes.items():
+            module.training = training
+
+
+def device_of(net: nn.Module) -> torch.device:
+    """Where the network's numbers are; the CPU for a network without any."""
+    return next(chain(net.parameters(), net.buffers()), torch.empty(0)).device
+
+
+def logits(net: nn.Module, x: Tensor, batch_size: int = 1000) -> Tensor:
+    """The network's outputs in evaluation mode, computed in batches, gathered on the CPU."""
+    device = device_of(net)
+    with evaluating(net):
+        # Copies: a first layer that works in place would write into the examples.
+        outputs = [net(part.to(device, copy=True)).cpu() for part in x.split(batch_size)]
+    return torch.cat(outputs)

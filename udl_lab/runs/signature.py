@@ -58,7 +58,8 @@ def refuse_foreign_targets(cfg: DictConfig) -> None:
         UsageError: naming the first foreign target.
     """
     rooms = tuple(f"udl_lab.{room}." for room in ("nets", "models", "data", "symmetry", "probes"))
-    for path, node in _targets(OmegaConf.create({key: cfg[key] for key in ("net", "model")})):
+    parts = {key: OmegaConf.to_container(cfg[key], resolve=True) for key in ("net", "model")}
+    for path, node in _targets(OmegaConf.create(parts)):
         name = str(node["_target_"])
         # `udl_lab.data.x.os.system` begins well too: ask the thing itself where it was written.
         if not name.startswith(rooms) or not _find(path, name).__module__.startswith(rooms):
@@ -142,18 +143,23 @@ def _check_value(key: str, value: Any, annotation: Any) -> None:
     try:
         adapter.validate_python(value)
     except pydantic.ValidationError as error:
-        raise UsageError(_message(key, value, error)) from error
+        raise UsageError(_message(key, annotation, error)) from error
 
 
-def _message(key: str, value: Any, error: pydantic.ValidationError) -> str:
+def _message(key: str, annotation: Any, error: pydantic.ValidationError) -> str:
     """The value that is wrong, inside a list or dictionary too, and what is allowed there."""
     first = error.errors(include_url=False)[0]
     inside = [part for part in first["loc"] if not _names_a_type(part)]
     place = ".".join([key, *map(str, inside)])
     allowed = first["msg"][0].lower() + first["msg"][1:]
     if first["type"] == "extra_forbidden":
-        return f"there is no key {place!r} ({allowed})"
+        return f"there is no key {place!r}; {nearest(str(inside[-1]), _fields(annotation))}"
     return f"{place}={first['input']!r}: {allowed}"
+
+
+def _fields(annotation: Any) -> list[str]:
+    """The keys that a dictionary type has."""
+    return list(getattr(annotation, "__annotations__", {}))
 
 
 def _names_a_type(part: int | str) -> bool:
