@@ -1,4 +1,4 @@
-"""Fixtures of all tests. Nothing of `udl_lab` is imported here: the shape checker must come first."""
+"""Fixtures of all tests; nothing here imports `udl_lab`, which the shape checker must see first."""
 
 import os
 from pathlib import Path

@@ -157,6 +157,6 @@ def test_images_and_labels_that_do_not_belong_together_are_refused(tmp_path, mni
     real = Path(mnist_root) / "MNIST" / "raw"
     for name, source in zip(FILES, [FILES[2], FILES[1], FILES[2], FILES[3]], strict=True):
         (raw / name).symlink_to(real / source)
-    with pytest.raises(UsageError, match="10,000 images of .* 60,000 labels") as caught:
+    with pytest.raises(UsageError, match=r"10,000 images of .* 60,000 labels") as caught:
         mnist(str(tmp_path))
     assert str(raw / FILES[0]) in str(caught.value)

@@ -55,7 +55,7 @@ class Invariance:
         sites: Sequence[str] = ("*",),
         n_images: Positive | None = 2000,
         n_boot: Positive = 1000,
-        batch_size: Positive = 100,
+        batch_size: Positive = 250,
     ) -> None:
         """Say what is measured.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from udl_lab.data.source import Examples
@@ -56,7 +57,9 @@ def device_of(net: nn.Module) -> torch.device:
     return next(chain(net.parameters(), net.buffers()), torch.empty(0)).device
 
 
-def logits(net: nn.Module, x: Tensor, batch_size: int = 1000) -> Tensor:
+def logits(
+    net: nn.Module, x: Float[Tensor, " example *shape"], batch_size: int = 1000
+) -> Float[Tensor, "example class"]:
     """The network's outputs in evaluation mode, computed in batches, gathered on the CPU."""
     device = device_of(net)
     with evaluating(net):
