@@ -163,9 +163,9 @@ def test_claim(claim: Claim, numbers: Numbers, seeds: Sequence[int]) -> Tested:
         np.array([_look_up(numbers, term, seed) for seed in seeds], float) for term in claim.terms()
     ]
     if claim.minus:
-        interval = paired_difference(*columns)
+        interval = paired_difference(columns[0], columns[1])
     elif claim.over:
-        interval = paired_ratio(*columns)
+        interval = paired_ratio(columns[0], columns[1])
     else:
         interval = over_seeds(columns[0])
     if len(seeds) == 1:

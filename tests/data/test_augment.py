@@ -4,7 +4,7 @@ import pytest
 import scipy.stats
 import torch
 
-from udl_lab.data.augment import Flips, Rotation, Translation
+from udl_lab.data.augment import Flips, Rotation, Translation, _table
 from udl_lab.randomness import generator
 from udl_lab.symmetry.actions import Rotations
 from udl_lab.symmetry.rotation import rotate
@@ -58,6 +58,7 @@ def test_degrees_from_elsewhere_are_obeyed_even_off_the_grid():
 
 def test_images_too_large_for_a_table_are_rotated_all_the_same():
     x = images(1, 1, 80, 80)
+    assert _table(80, 80, 0.5, x.device) is None and _table(28, 28, 0.5, x.device) is not None
     degrees = torch.tensor([33.5])
     assert torch.equal(Rotation()(x, degrees, FILL), rotate(x, degrees, "nearest", FILL))
 

@@ -213,6 +213,9 @@ def test_a_move_that_empties_the_frame_is_refused():
     assert torch.equal(action.apply(x, (7, 0), FILL)[..., 7], x[..., 0])
     with pytest.raises(ValueError, match=r"left8up8 empties images of 8 x 8 pixels.* at most 7"):
         action.apply(x, (-8, -8), FILL)
+    for element in [(8, 0), (0, 8)]:
+        with pytest.raises(ValueError, match="empties"):
+            action.apply(x, element, FILL)
 
 
 def test_an_angle_outside_an_exact_family_is_refused():

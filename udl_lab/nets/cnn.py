@@ -94,7 +94,7 @@ class CNN(nn.Module):
         initialise(self, init)
         if dimensions == 2:
             # A third less time per step on a CPU; the mathematics does not see the layout.
-            self.to(memory_format=torch.channels_last)
+            self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def forward(self, x: Float[Tensor, " batch *in_shape"]) -> Float[Tensor, "batch out"]:
         """Map a batch of examples to their outputs (for a classifier: logits, in nats)."""
