@@ -79,9 +79,7 @@ def test_kill_9_in_the_middle_of_an_epoch_loses_nothing(undisturbed, tmp_path):
 
 
 @pytest.mark.slow
-def test_sigterm_writes_a_checkpoint_and_the_run_goes_on_from_that_very_step(
-    undisturbed, tmp_path
-):
+def test_sigterm_writes_a_checkpoint_and_the_run_goes_on_from_that_very_step(undisturbed, tmp_path):
     folder = tmp_path / "run"
     stopped = interrupt(folder, signal.SIGTERM)
     assert stopped.returncode == 128 + signal.SIGTERM
@@ -93,7 +91,6 @@ def test_sigterm_writes_a_checkpoint_and_the_run_goes_on_from_that_very_step(
     output = resumed.communicate(timeout=120)[0]
     assert resumed.returncode == 0, output
     assert same_weights(folder, undisturbed)
-
 
 
 def test_a_signal_inside_the_process_is_resumed_to_the_same_weights(tiny, tmp_path, monkeypatch):

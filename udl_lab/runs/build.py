@@ -1,5 +1,6 @@
 """From a configuration to objects: the only place that instantiates."""
 
+import warnings
 from typing import Any
 
 import lightning as L
@@ -61,11 +62,14 @@ def load_checkpoint(path: str) -> dict[str, Any]:
         UsageError: when it is no checkpoint, or holds more than plain data and tensors.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's doubts about a file that is refused anyway
+            return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UsageError(f"there is no checkpoint {path}") from error
     except Exception as error:
+        # torch's own message advises to load the file without protection: it is not passed on.
         raise UsageError(
             f"{path} is not a checkpoint of this lab: it is damaged, or holds code that was not "
-            f"run ({str(error).splitlines()[0]})"
+            "run. Use another checkpoint, or make the run again"
         ) from error

@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import shutil
 import signal
 import warnings
 from collections.abc import Sequence
@@ -194,12 +195,27 @@ def _open(
         _keep_metrics(trainer, folder)
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
-            run = logger.experiment
+            run = _start_wandb(logger, folder, resumed)
             folder.note(wandb_id=run.id)
             run.config.update(
                 config | {"fingerprints": fingerprints, "checkpoint": str(folder.last)},
                 allow_val_change=True,
             )
+
+
+def _start_wandb(logger: WandbLogger, folder: RunFolder, resumed: bool) -> Any:
+    """The W&B run, or what to do when there is no account or no network."""
+    # Lightning passes a setting that wandb has retired, and wandb says so on every start.
+    logger._wandb_init.pop("anonymous", None)
+    try:
+        return logger.experiment
+    except wandb.Error as error:
+        if not resumed:
+            shutil.rmtree(folder.path)
+        raise UsageError(
+            f"W&B did not start online ({str(error).splitlines()[0]}); log in with `wandb login`, "
+            "or run with logger.offline=true and upload later with `wandb sync <run>/wandb/…`"
+        ) from error
 
 
 def _keep_metrics(trainer: L.Trainer, folder: RunFolder) -> None:
