@@ -39,7 +39,10 @@ def numbers(**arms: list[float]) -> claims.Numbers:
     ],
 )
 def test_a_verdict_reads_the_whole_interval(relation, low, high, verdict):
-    assert Relation.parse(relation).verdict(Interval((low + high) / 2, float(low), float(high))) == verdict
+    assert (
+        Relation.parse(relation).verdict(Interval((low + high) / 2, float(low), float(high)))
+        == verdict
+    )
 
 
 @pytest.mark.parametrize("relation", ["about 1", "<", "== 1", "in [1]", "= 1", "≤ 2"])
@@ -50,9 +53,7 @@ def test_a_relation_that_cannot_be_read_is_refused(relation):
 
 def test_a_difference_is_paired_by_seed():
     a, b = [0.5, 0.7, 0.9], [0.4, 0.6, 0.8]
-    tested = claims.test_claim(
-        claim(minus="b:m", holds="> 0.09"), numbers(a=a, b=b), range(3)
-    )
+    tested = claims.test_claim(claim(minus="b:m", holds="> 0.09"), numbers(a=a, b=b), range(3))
     # Unpaired, the spread of .2 between seeds would swallow the difference of .1.
     assert tested.verdict == "holds"
     assert tested.interval.estimate == pytest.approx(0.1)

@@ -86,7 +86,7 @@ def test_a_dry_run_makes_nothing(study, capsys):
 
 
 def test_an_unknown_study_or_arm_is_named(study):
-    with pytest.raises(UsageError, match="'toi'.*'toy'"):
+    with pytest.raises(UsageError, match=r"'toi'.*'toy'"):
         verify(["toi"], [], None, False)
-    with pytest.raises(UsageError, match="'fsat'.*'fast'"):
+    with pytest.raises(UsageError, match=r"'fsat'.*'fast'"):
         verify(["toy"], [], ["fsat"], False)
