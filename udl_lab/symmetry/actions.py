@@ -10,11 +10,12 @@ from typing import ClassVar, Generic, Literal, TypeVar, final
 
 import torch
 
-from udl_lab.symmetry.pixels import Images, translate
+from udl_lab.symmetry.pixels import Images, gather_pixels, translate
 from udl_lab.symmetry.rotation import (
     Interpolation,
     check_interpolation,
     rotate,
+    rotation_index,
     same_angle,
     square_side,
 )
@@ -115,8 +116,13 @@ class Rotations(Action[float]):
                 f"a rotation by {element:g} degrees needs an interpolation and is none of "
                 f"{list(self.degrees)}; make a family that lists it"
             )
-        angles = torch.full((len(x),), element, dtype=torch.float64)
-        return rotate(x, angles, self.interpolation, fill)
+        if self.interpolation == "nearest":
+            # All images turn by one angle, so they share one row of source pixels.
+            angle = torch.tensor([element], dtype=torch.float64, device=x.device)
+            index = rotation_index(x.shape[-1], angle)
+            return gather_pixels(x, index.expand(len(x), -1), fill)
+        angle = torch.tensor([element], dtype=torch.float64)
+        return rotate(x, angle, self.interpolation, fill)
 
     def inverse(self, element: float) -> float:
         """The opposite angle, named as the family names it: -90 is 270 where 270 is an element."""
@@ -186,8 +192,7 @@ class Translations(Action[tuple[int, int]]):
                 f"a move {self.label(element)} empties images of {height} x {width} pixels; "
                 f"use at most {min(height, width) - 1} pixels"
             )
-        count = len(x)
-        return translate(x, torch.full((count,), right), torch.full((count,), down), fill)
+        return translate(x, torch.tensor([right]), torch.tensor([down]), fill)
 
     def inverse(self, element: tuple[int, int]) -> tuple[int, int]:
         return -element[0], -element[1]

@@ -36,9 +36,9 @@ def pixel_index(
 
 
 def translate(
-    x: Images, right: Int64[Tensor, " batch"], down: Int64[Tensor, " batch"], fill: float
+    x: Images, right: Int64[Tensor, " #batch"], down: Int64[Tensor, " #batch"], fill: float
 ) -> Images:
-    """Each image moved by whole pixels, `right` and `down`; negative is left and up.
+    """Each image moved by its own whole pixels (or all by one move); negative is left and up.
 
     What leaves the frame is lost and what enters is `fill`, so translations do not compose to a
     group: there and back is the identity only where nothing left the frame.
@@ -46,7 +46,8 @@ def translate(
     height, width = x.shape[-2:]
     row = torch.arange(height, device=x.device) - down.to(x.device)[:, None]
     column = torch.arange(width, device=x.device) - right.to(x.device)[:, None]
-    return gather_pixels(x, pixel_index(row[:, :, None], column[:, None], height, width), fill)
+    index = pixel_index(row[:, :, None], column[:, None], height, width)
+    return gather_pixels(x, index.expand(len(x), -1), fill)
 
 
 def flip(x: Images, horizontal: Bool[Tensor, " batch"], vertical: Bool[Tensor, " batch"]) -> Images:

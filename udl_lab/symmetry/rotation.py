@@ -25,9 +25,9 @@ _TIE_BREAK = 1e-9
 
 
 def rotate(
-    x: Images, degrees: Real[Tensor, " batch"], interpolation: Interpolation, fill: float
+    x: Images, degrees: Real[Tensor, " #batch"], interpolation: Interpolation, fill: float
 ) -> Images:
-    """Each image turned about its centre by its own angle, in degrees.
+    """Each image turned about its centre by its own angle in degrees, or all by a single one.
 
     Positive is counter-clockwise as displayed, the sense of `torch.rot90(x, 1, (-2, -1))`. The
     image lies on an endless background of value `fill`, which enters at the corners and is blended
@@ -40,17 +40,16 @@ def rotate(
     side = square_side(*x.shape[-2:])
     degrees = degrees.to(x.device, torch.float64)
     if interpolation == "nearest":
-        return gather_pixels(x, rotation_index(side, degrees), fill)
+        return gather_pixels(x, rotation_index(side, degrees).expand(len(x), -1), fill)
     quarters = torch.round(degrees / 90)
     rest = degrees - 90 * quarters
     turned = _quarter_turns(x, quarters)
     exact = rest.abs() <= _SAME_DEGREES
     # grid_sample (align_corners=False) measures places in half sides from the centre.
     places = torch.stack(source_places(side, torch.deg2rad(rest)), dim=-1) * (2 / side)
+    places = places.to(x.dtype).expand(len(x), -1, -1, -1)
     # Its padding is zero, so `fill` is made the zero of the image, and put back afterwards.
-    sampled = F.grid_sample(
-        turned - fill, places.to(x.dtype), mode=interpolation, align_corners=False
-    )
+    sampled = F.grid_sample(turned - fill, places, mode=interpolation, align_corners=False)
     return torch.where(exact[:, None, None, None], turned, sampled + fill)
 
 
