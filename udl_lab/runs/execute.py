@@ -1,20 +1,15 @@
 """One run, from a configuration to a folder with its results."""
 
-import csv
 import logging
-import shutil
 import signal
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import pandas as pd
-import wandb
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
@@ -27,7 +22,7 @@ from udl_lab.probes.statistics import Interval
 from udl_lab.probes.subject import Subject
 from udl_lab.probes.table import Row, records, row
 from udl_lab.runs import folder as folders
-from udl_lab.runs import report
+from udl_lab.runs import report, tracking
 from udl_lab.runs.build import build, build_data, build_model, build_net, load_checkpoint
 from udl_lab.runs.folder import RunFolder
 from udl_lab.runs.measurement import measure, watched
@@ -74,18 +69,22 @@ def execute(cfg: DictConfig, quiet: bool = False) -> RunFolder:
             if not quiet:
                 report.say(cfg, folder, table, figures, diverged)
     except SIGTERMException:
-        _close(folder, trainer, "interrupted")
-        report.say_how_to_resume(folder)
+        _stop(folder, trainer)
         raise SystemExit(128 + signal.SIGTERM) from None
-    except BaseException as error:
-        _close(folder, trainer, "interrupted" if _asked_to_stop(error) else "failed")
+    except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into an exit
+        _stop(folder, trainer)
+        raise
+    except BaseException:
+        _close(folder, trainer, "failed")
         raise
     _close(folder, trainer, "diverged" if diverged is not None else "finished")
     return folder
 
 
-def _asked_to_stop(error: BaseException) -> bool:
-    return isinstance(error, KeyboardInterrupt | SystemExit)
+def _stop(folder: RunFolder, trainer: L.Trainer) -> None:
+    _close(folder, trainer, "interrupted")
+    if trainer.is_global_zero and folder.last.is_file():
+        report.say_how_to_resume(folder)
 
 
 def _resumed(cfg: DictConfig, folder: RunFolder) -> DictConfig:
@@ -136,27 +135,12 @@ def _trainer(
         )
     if cfg.trainer.get("enable_progress_bar", True):
         callbacks.append(RichProgressBar(refresh_rate=20))
-    loggers: list[Logger] = [CSVLogger(str(folder.path), name="", version="")]
-    if cfg.logger is not None:
-        name = f"{cfg.study}/{cfg.arm}/seed{cfg.seed}"
-        loggers.append(
-            build(
-                cfg.logger,
-                "logger",
-                save_dir=str(folder.path),
-                name=name,
-                group=f"{cfg.study}/{cfg.arm}",
-                id=folders.read_json(folder.record).get("wandb_id")
-                if folder.record.is_file()
-                else None,
-            )
-        )
     try:
         return build(
             cfg.trainer,
             "trainer",
             callbacks=callbacks,
-            logger=loggers,
+            logger=tracking.loggers(cfg, folder),
             default_root_dir=str(folder.path),
         )
     except MisconfigurationException as error:
@@ -191,51 +175,7 @@ def _open(
         data=fingerprints,
         **({} if resumed else folders.provenance()),
     )
-    if resumed:
-        _keep_metrics(trainer, folder)
-    for logger in trainer.loggers:
-        if isinstance(logger, WandbLogger):
-            run = _start_wandb(logger, folder, resumed)
-            folder.note(wandb_id=run.id)
-            run.config.update(
-                config | {"fingerprints": fingerprints, "checkpoint": str(folder.last)},
-                allow_val_change=True,
-            )
-
-
-def _start_wandb(logger: WandbLogger, folder: RunFolder, resumed: bool) -> Any:
-    """The W&B run, or what to do when there is no account or no network."""
-    # Lightning passes a setting that wandb has retired, and wandb says so on every start.
-    logger._wandb_init.pop("anonymous", None)
-    try:
-        return logger.experiment
-    except wandb.Error as error:
-        if not resumed:
-            shutil.rmtree(folder.path)
-        raise UsageError(
-            f"W&B did not start online ({str(error).splitlines()[0]}); log in with `wandb login`, "
-            "or run with logger.offline=true and upload later with `wandb sync <run>/wandb/…`"
-        ) from error
-
-
-def _keep_metrics(trainer: L.Trainer, folder: RunFolder) -> None:
-    """Hand the rows logged up to the checkpoint to the CSV logger, which else deletes them."""
-    if not folder.metrics.is_file():
-        return
-    step = load_checkpoint(str(folder.last))["global_step"]
-    with folder.metrics.open() as file:
-        rows = [
-            {key: float(value) for key, value in line.items() if value}
-            for line in csv.DictReader(file)
-        ]
-    csv_logger = next(lg for lg in trainer.loggers if isinstance(lg, CSVLogger))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the folder exists: it does, and the rows are kept
-        writer = csv_logger.experiment
-    for line in rows:
-        if line["step"] <= step:
-            writer.metrics.append(line | {"step": int(line["step"])})
-    writer.metrics_keys = sorted({key for line in writer.metrics for key in line})
+    tracking.start(trainer.loggers, folder, config | {"fingerprints": fingerprints}, resumed)
 
 
 def _fit(
@@ -278,9 +218,7 @@ def _measure(
     table = records(rows)
     folder.write_results(table)
     figures = report.draw(cfg, folder, model, table)
-    for logger in trainer.loggers:
-        if isinstance(logger, WandbLogger):
-            _to_wandb(logger, rows, figures, chosen, trainer.global_step)
+    tracking.send(trainer.loggers, rows, figures, chosen, trainer.global_step)
     return table, figures
 
 
@@ -290,27 +228,10 @@ def _outcome(diverged: int | None) -> Row:
     return row("diverged", Interval(value, value, value), 1, note=note, measure="run")
 
 
-def _to_wandb(
-    logger: WandbLogger, rows: Sequence[Row], figures: Sequence[Path], checkpoint: Path, step: int
-) -> None:
-    """Send summary, pictures and, when online, the checkpoint as an artifact."""
-    run = logger.experiment
-    run.summary.update({r.key: r.estimate for r in rows})
-    pictures = {f"figures/{path.stem}": wandb.Image(str(path)) for path in figures}
-    run.log(pictures | {"trainer/global_step": step})
-    if not run.offline and checkpoint.is_file():
-        artifact = wandb.Artifact(f"model-{run.id}", type="model")
-        artifact.add_file(str(checkpoint))
-        run.log_artifact(artifact, aliases=[checkpoint.stem])
-
-
 def _close(folder: RunFolder, trainer: L.Trainer, status: str) -> None:
     if trainer.is_global_zero and folder.path.is_dir():
         folder.note(status=status)
-        for logger in trainer.loggers:
-            logger.finalize(status)
-            if isinstance(logger, WandbLogger):
-                wandb.finish(exit_code=int(status == "failed"))
+        tracking.finish(trainer.loggers, status)
     folders.unshare()
 
 

@@ -58,14 +58,15 @@ def refuse_foreign_targets(cfg: DictConfig) -> None:
         UsageError: naming the first foreign target.
     """
     rooms = tuple(f"udl_lab.{room}." for room in ("nets", "models", "data", "symmetry", "probes"))
-    parts = {key: OmegaConf.to_container(cfg[key], resolve=True) for key in ("net", "model")}
+    built = ("net", "model", "data", "augment", "measure")
+    parts = {key: OmegaConf.to_container(cfg[key], resolve=True) for key in built if cfg.get(key)}
     for path, node in _targets(OmegaConf.create(parts)):
         name = str(node["_target_"])
         # `udl_lab.data.x.os.system` begins well too: ask the thing itself where it was written.
         if not name.startswith(rooms) or not _find(path, name).__module__.startswith(rooms):
             raise UsageError(
-                f"{path}._target_={name} is not one of the lab's networks or models; "
-                "a checkpoint may build nothing else"
+                f"{path}._target_={name} is not one of the lab's networks, models, data or "
+                "measurements; a checkpoint may build nothing else"
             )
 
 
