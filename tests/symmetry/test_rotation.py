@@ -184,6 +184,14 @@ def test_images_of_a_batch_and_their_channels_do_not_see_each_other(interpolatio
             assert torch.equal(y[i, c], alone[0, 0])
 
 
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("degrees", [-90.0, 17.0])
+def test_a_single_angle_turns_every_image(interpolation, degrees):
+    x = images(4, 3, 8, 8)
+    single = rotate(x, torch.tensor([degrees]), interpolation, FILL)
+    assert torch.equal(single, one_angle(x, degrees, interpolation))
+
+
 @pytest.mark.parametrize("side", [27, 28])
 def test_the_table_is_rotate_for_each_of_its_720_angles(side):
     table = RotationTable(side, side, 0.5)

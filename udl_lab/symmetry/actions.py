@@ -10,12 +10,11 @@ from typing import ClassVar, Generic, Literal, TypeVar, final
 
 import torch
 
-from udl_lab.symmetry.pixels import Images, gather_pixels, translate
+from udl_lab.symmetry.pixels import Images, translate
 from udl_lab.symmetry.rotation import (
     Interpolation,
     check_interpolation,
     rotate,
-    rotation_index,
     same_angle,
     square_side,
 )
@@ -116,11 +115,7 @@ class Rotations(Action[float]):
                 f"a rotation by {element:g} degrees needs an interpolation and is none of "
                 f"{list(self.degrees)}; make a family that lists it"
             )
-        if self.interpolation == "nearest":
-            # All images turn by one angle, so they share one row of source pixels.
-            angle = torch.tensor([element], dtype=torch.float64, device=x.device)
-            index = rotation_index(x.shape[-1], angle)
-            return gather_pixels(x, index.expand(len(x), -1), fill)
+        # One angle for all images, so that they share one row of source places.
         angle = torch.tensor([element], dtype=torch.float64)
         return rotate(x, angle, self.interpolation, fill)
 
