@@ -10,7 +10,7 @@ export UDL_DATA
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --quiet -c constraints.txt -e ".[dev]"
 	touch $@
 
 train: $(READY)  ## train the default experiment offline, print its results

@@ -12,7 +12,7 @@ from udl_lab.configuration import compose
 from udl_lab.errors import UsageError
 from udl_lab.runs.build import as_config, build_net
 from udl_lab.runs.execute import execute
-from udl_lab.runs.folder import read_config
+from udl_lab.runs.folder import RunFolder, read_config
 
 
 def test_a_run_leaves_everything_that_the_design_names(finished):
@@ -140,3 +140,11 @@ def test_divergence_is_recorded_with_its_step_and_keeps_the_last_good_checkpoint
         torch.isfinite(v).all()
         for v in torch.load(folder.last, weights_only=True)["state_dict"].values()
     )
+
+
+def test_a_bound_that_the_data_cannot_give_is_null_in_the_results(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.write_results([{"key": "a/b", "estimate": 1.0, "low": math.nan, "high": math.nan}])
+    text = folder.results.read_text()
+    assert "NaN" not in text
+    assert json.loads(text)["rows"] == [{"key": "a/b", "estimate": 1.0, "low": None, "high": None}]

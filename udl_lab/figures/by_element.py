@@ -27,6 +27,7 @@ def rho_by_element(table: pd.DataFrame, measure: str, site: str, title: str) -> 
     for part, draw in ((left, _rho), (right, _accuracy)):
         axes = part.subplots()
         draw(axes, table, here, site)
+        axes.set_title(f"{axes.get_title()} {measure}")
         axes.set_xlabel(_axis(here, measure))
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:  # under the axes, where it hides nothing
@@ -35,13 +36,20 @@ def rho_by_element(table: pd.DataFrame, measure: str, site: str, title: str) -> 
 
 
 def _rho(axes: Axes, table: pd.DataFrame, here: pd.DataFrame, site: str):
-    _elements(axes, here, "rho", site, f"{site}, trained", _MOVED)
-    _level(axes, here, "rho_untrained", site, "", f"{site}, untrained (mean)", _UNTRAINED)
+    _elements(axes, here, "rho", site, "trained network", _MOVED)
+    _level(axes, here, "rho_untrained", site, "", "untrained network (mean)", _UNTRAINED)
     _elements(axes, here, "rho", "pixels", "the pixels themselves", _PIXELS)
-    _elements(axes, here, "rho_round_trip", site, f"{site}, there and back again", _RETURNED)
-    axes.axhline(1, color="black", linewidth=1, linestyle=":", label="another image")
+    _elements(
+        axes,
+        here,
+        "rho_round_trip",
+        site,
+        "there and back (resampling, lost pixels)",
+        _RETURNED,
+    )
+    axes.axhline(1, color="black", linewidth=1, linestyle=":", label="another test image")
     axes.set(
-        title=f"How far the layer {site} moves",
+        title=f"How far the layer “{site}” moves under",
         ylabel="ρ (0: invariant, 1: as far as to another image)",
         ylim=(-0.03, max(1.12, axes.get_ylim()[1])),
     )
@@ -57,7 +65,7 @@ def _accuracy(axes: Axes, table: pd.DataFrame, here: pd.DataFrame, site: str):
             label="always naming the commonest class",
         )  # fmt: skip
     axes.set(
-        title="How often the network is right",
+        title="How often the network is right under",
         ylabel="accuracy (share of images)",
         ylim=(-0.03, 1.03),
     )

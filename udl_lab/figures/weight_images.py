@@ -19,9 +19,15 @@ def weight_images(
         weight: a row per unit, a column per pixel of a square image.
         labels: the name of each unit.
         title: what the layer is.
-        most: how many units to draw.
+        most: how many units to draw; the title says when there are more.
+
+    Raises:
+        ValueError: when a row is no square image.
     """
-    side = math.isqrt(weight.shape[1])
+    n_units, n_pixels = weight.shape
+    side = math.isqrt(n_pixels)
+    if side**2 != n_pixels:
+        raise ValueError(f"a row of {n_pixels} weights is no square image; draw another layer")
     images = weight[:most].detach().cpu().reshape(-1, side, side).numpy()
     columns = min(5, len(images))
     rows = -(-len(images) // columns)
@@ -33,6 +39,11 @@ def weight_images(
     for axes, image, label in zip(grid.flat, images, labels, strict=False):
         picture = axes.imshow(image, cmap="RdBu_r", vmin=-scale, vmax=scale)
         axes.set_title(label, fontsize=9)
-    figure.colorbar(picture, ax=grid, shrink=0.8, label="weight (per normalised pixel)")
-    figure.suptitle(title)
+    figure.colorbar(
+        picture,
+        ax=grid,
+        shrink=0.8,
+        label="weight (per normalised pixel)\nred adds, blue subtracts",
+    )
+    figure.suptitle(title if n_units <= most else f"{title} (first {most} of {n_units:,})")
     return figure

@@ -64,7 +64,7 @@ class Invariance:
             sites: layers, as patterns for the recorder.
             n_images: how many of the examples; all of them if `None`.
             n_boot: resamples behind each interval of a ratio or a mean over elements.
-            batch_size: images whose activations are held at once; no result depends on it.
+            batch_size: images whose activations are held at once; results differ by rounding only.
         """
         self.action = action
         self.sites = list(sites)

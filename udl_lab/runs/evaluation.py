@@ -3,12 +3,11 @@
 from typing import Any, Literal
 
 from omegaconf import OmegaConf
-from rich.console import Console
 
 from udl_lab.probes.table import records
 from udl_lab.runs.measurement import measure
 from udl_lab.runs.reopen import load_run
-from udl_lab.runs.report import results_tables
+from udl_lab.runs.report import results_tables, terminal
 
 
 def evaluate(
@@ -24,5 +23,5 @@ def evaluate(
         OmegaConf.update(run.config, "data.root", root)
     rows = records(measure(run.config, run.subject()))
     for table in results_tables(f"{run.folder.path}, measured again", rows):
-        Console().print(table)
+        terminal().print(table)
     return rows

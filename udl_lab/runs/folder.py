@@ -10,6 +10,7 @@ wandb/           the W&B run
 """
 
 import json
+import math
 import os
 import platform
 import subprocess
@@ -58,8 +59,12 @@ class RunFolder:
         write_text(self.record, json.dumps(old | fields, indent=2) + "\n")
 
     def write_results(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Write the table of what was measured."""
-        write_text(self.results, json.dumps({"rows": list(rows)}, indent=1) + "\n")
+        """Write the table of what was measured; a bound that the data cannot give becomes null."""
+        strict = [
+            {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
+            for row in rows
+        ]
+        write_text(self.results, json.dumps({"rows": strict}, indent=1, allow_nan=False) + "\n")
 
 
 def choose(cfg: DictConfig) -> RunFolder:

@@ -1,5 +1,6 @@
 """What a run tells its user: figures in the folder, and a table on the terminal."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def say(
     diverged: int | None,
 ) -> None:
     """Print the summary rows, and where everything is."""
-    console = Console()
+    console = terminal()
     for part in results_tables(f"{cfg.study}/{cfg.arm}, seed {cfg.seed}", table):
         console.print(part)
     if diverged is not None:
@@ -103,7 +104,7 @@ def _layers_table(action: str, rows: Sequence[dict[str, Any]]) -> Table:
     for heading in _RHO.values():
         table.add_column(heading, justify="right")
     for site in dict.fromkeys(row["site"] for row in here):
-        cells = {row["metric"]: " ".join(_shown(row, 3)) for row in here if row["site"] == site}
+        cells = {row["metric"]: "\n".join(_shown(row, 3)) for row in here if row["site"] == site}
         table.add_row(site, *(cells.get(metric, "–") for metric in _RHO))
     return table
 
@@ -115,9 +116,14 @@ def _shown(row: dict[str, Any], digits: int = 4) -> tuple[str, str]:
     return f"{row['estimate']:.{digits}f}", interval
 
 
+def terminal() -> Console:
+    """Where to print: as wide as the terminal, and wide enough for a table in a file."""
+    return Console(width=None if sys.stdout.isatty() else 110)
+
+
 def say_how_to_resume(folder: RunFolder) -> None:
     """Print the command that goes on with a run that was asked to stop."""
-    Console().print(
+    terminal().print(
         f"stopped; go on with:  python -m udl_lab.train resume={folder.path}",
         soft_wrap=True,
         highlight=False,

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
 from udl_lab.claims import Claims, Tested, as_dict, read_claims, test_claim
@@ -14,6 +13,7 @@ from udl_lab.configuration import EXPERIMENTS, check_arm, compose, studies
 from udl_lab.errors import UsageError, nearest
 from udl_lab.runs import folder as folders
 from udl_lab.runs.folder import RunFolder
+from udl_lab.runs.report import terminal
 
 # Where files lie and how a run is shown do not change what it computes.
 _IRRELEVANT = ("run_dir", "runs_root", "resume", "logger")
@@ -53,7 +53,7 @@ def _verify_study(
     }
     found = {which: find_finished(cfg) for which, cfg in wanted.items()}
     missing = [which for which, run in found.items() if run is None]
-    console = Console()
+    console = terminal()
     console.print(
         f"[bold]{study}[/bold]: {len(found) - len(missing)} runs reused, {len(missing)} to make"
     )
