@@ -70,7 +70,8 @@ def _verify_study(
         numbers.setdefault(arm, {})[seed] = {row["key"]: row["estimate"] for row in rows}
     tested = [test_claim(claim, numbers, range(claims.seeds_of(claim))) for claim in claims.claims]
     console.print(claims_table(study, tested))
-    path = Path(next(iter(wanted.values())).runs_root) / study / "results.json"
+    name = "results" if only is None else "results_" + "+".join(sorted(only))
+    path = Path(next(iter(wanted.values())).runs_root) / study / f"{name}.json"
     folders.write_text(path, json.dumps(_summary(study, tested, found), indent=1) + "\n")
     console.print(f"written:  {path}", soft_wrap=True, highlight=False)
     return all(t.verdict == "holds" for t in tested)
