@@ -85,6 +85,7 @@ def test_a_default_folder_is_numbered_and_never_overwritten(tiny, tmp_path):
     [
         (["data=mnist", "data.root=/nonexistent"], ["/nonexistent", "data=digits"]),
         (["trainer.devices=3"], ["data.batch_size=64", "63 or 66"]),
+        (["trainer.devices=2", "data.n_train=65"], ["last batch", "data.n_train=64"]),
         (["data.n_train=100000"], ["data.n_train=100000"]),
         (["net=cnn", "net.kernel_size=40"], ["net:", "no pixel"]),
         (["net=cnn", "net.kernel_size=[3]"], ["net:", "kernel_size"]),

@@ -81,7 +81,8 @@ class ResidentData(L.LightningDataModule):
         if not self._read:
             self._prepare()
             self._read = True
-        self._check_last_batch()  # each time: the first call may come before there is a trainer
+        if self.trainer is not None:
+            self.check_last_batch(self.trainer.world_size)
 
     def _prepare(self) -> None:
         published = self.source(self.root)
@@ -118,9 +119,12 @@ class ResidentData(L.LightningDataModule):
             mixed = torch.randperm(n, generator=generator(self.seed, "shuffled inputs"))
         return Examples(torch.cat([train.x[:n][mixed], train.x[n:]]), train.y)
 
-    def _check_last_batch(self) -> None:
-        """Equal shares on every device, or the mean of their gradients is not the batch's."""
-        devices = self.trainer.world_size if self.trainer else 1
+    def check_last_batch(self, devices: int) -> None:
+        """Equal shares on every device, or the mean of their gradients is not the batch's.
+
+        Raises:
+            UsageError: when the devices cannot share the last batch.
+        """
         last = len(self.train.y) % self.batch_size
         if last % devices:
             raise UsageError(

@@ -61,6 +61,7 @@ def execute(cfg: DictConfig, quiet: bool = False) -> RunFolder:
         load_checkpoint(str(folder.last))  # refused here if it is unsafe, before anything starts
     data.prepare_data()
     data.setup()
+    data.check_last_batch(trainer.world_size)
     _open(folder, config, data.fingerprints(), resumed, trainer)
     try:
         diverged = _fit(trainer, model, data, folder, resumed)
