@@ -1,11 +1,12 @@
 """The loader: every example once, in an order that depends on seed and epoch alone."""
 
+from udl_lab.data.augment import Rotation  # isort: skip  # repairs torchvision, for lightning
+
 import numpy as np
 import pytest
 import torch
 from lightning.fabric.utilities.types import _Stateful
 
-from udl_lab.data.augment import Rotation
 from udl_lab.data.loader import Place, ResidentLoader, legacy_order, named_order
 from udl_lab.data.source import Examples
 

@@ -63,7 +63,7 @@ class TrainingLog(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The batches not logged yet: a resumed run logs the rows of an undisturbed one."""
-        return {"batches": list(self._batches), "steps": self._steps[: len(self._batches)]}
+        return {"batches": list(self._batches), "steps": list(self._steps)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with them."""

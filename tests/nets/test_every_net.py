@@ -1,0 +1,109 @@
+"""What must hold for every network with a configuration; a new one is found by its file."""
+
+import io
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from udl_lab.randomness import generator, seeded
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+FILES = sorted((CONFIGS / "net").glob("*.yaml"))
+SHAPES = sorted(
+    {tuple(OmegaConf.load(file).example.shape) for file in (CONFIGS / "data").glob("*.yaml")}
+)
+N_OUT = 7  # no data set's number of classes
+
+every_net = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+
+
+def build(file, shape, seed=0):
+    example = {"shape": list(shape), "n_classes": N_OUT}
+    config = OmegaConf.create({"example": example, "net": OmegaConf.load(file)})
+    OmegaConf.resolve(config)
+    with seeded(seed, "init"):
+        return instantiate(config.net, _convert_="all")
+
+
+def builds(file, seed=0):
+    """The network for each shape of the lab's data that it is made for, with a batch of four."""
+    pairs = []
+    for shape in SHAPES:
+        try:
+            net = build(file, shape, seed)
+        except Exception as refusal:
+            assert isinstance(
+                refusal.__cause__ or refusal, ValueError
+            )  # no such shape for this net
+            continue
+        pairs.append((net, torch.randn(4, *shape, generator=generator(0, "batch"))))
+    assert pairs, f"{file.name} builds a network for none of the shapes {SHAPES}"
+    return pairs
+
+
+def test_networks_and_shapes_were_found():
+    assert FILES
+    assert SHAPES
+
+
+@every_net
+def test_outputs_are_finite_and_one_row_for_each_example(file):
+    for net, x in builds(file):
+        assert net(x).shape == (4, N_OUT)
+        assert net(x[:1]).shape == (1, N_OUT)
+        assert net(x).isfinite().all()
+        assert tuple(net.in_shape) == x.shape[1:]
+
+
+@every_net
+def test_rows_of_a_batch_do_not_see_each_other(file):
+    for net, x in builds(file):
+        net.eval()
+        others = x.clone()
+        others[[0, 1, 3]] = torch.randn(3, *x.shape[1:], generator=generator(0, "others"))
+        assert torch.equal(net(others)[2], net(x)[2])
+        assert not torch.equal(net(others)[1], net(x)[1])
+        x.requires_grad_()
+        net(x)[2].sum().backward()
+        assert not x.grad[[0, 1, 3]].any()
+        assert x.grad[2].any()
+
+
+@every_net
+def test_every_parameter_gets_a_gradient(file):
+    for net, x in builds(file):
+        net(x).square().sum().backward()
+        without = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()]
+        assert without == []
+        assert sum(1 for _ in net.parameters()) > 0
+
+
+@every_net
+def test_a_saved_state_gives_equal_outputs_bit_for_bit(file):
+    for (net, x), (other, _) in zip(builds(file, seed=0), builds(file, seed=1), strict=True):
+        buffer = io.BytesIO()
+        torch.save(net.state_dict(), buffer)
+        buffer.seek(0)
+        other.load_state_dict(torch.load(buffer, weights_only=True))
+        assert torch.equal(other(x), net(x))
+
+
+@every_net
+def test_the_weights_are_those_of_the_seed(file):
+    for (net, x), (same, _), (other, _) in zip(
+        builds(file, seed=0), builds(file, seed=0), builds(file, seed=1), strict=True
+    ):
+        assert torch.equal(net(x), same(x))
+        assert not torch.equal(net(x), other(x))
+
+
+@every_net
+def test_double_precision_gives_the_same_outputs_to_rounding(file):
+    for net, x in builds(file):
+        y = net(x)
+        exact = net.double()(x.double())
+        # Single precision carries 2^-24 a rounding; a thousand of them in a row bound any net here.
+        torch.testing.assert_close(y.double(), exact, rtol=0, atol=1000 * 2**-24)
