@@ -7,11 +7,14 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from udl_lab.data.loader import Batch
+from udl_lab.models.lean import known_signature, set_attribute
 from udl_lab.models.optimizer import OptimizerSettings, make_optimizer
 
 
 class Classifier(L.LightningModule):
     """Cross-entropy on logits, in nats, averaged over the batch."""
+
+    __setattr__ = set_attribute
 
     def __init__(self, net: nn.Module, n_classes: int, optimizer: OptimizerSettings) -> None:
         """Take the network and say how it is trained.
@@ -31,6 +34,7 @@ class Classifier(L.LightningModule):
         """Logits of a batch of inputs."""
         return self.net(x)
 
+    @known_signature
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """The loss to descend, and the numbers that the training log averages."""
         logits = self.net(batch.x)

@@ -9,12 +9,13 @@ from typing import Any
 import lightning as L
 import pandas as pd
 from hydra.core.hydra_config import HydraConfig
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
 from udl_lab.callbacks.checkpoint_on_signal import CheckpointOnSignal
 from udl_lab.callbacks.embed_config import EmbedConfig
+from udl_lab.callbacks.progress_bar import NoProfiler, ProgressBar
 from udl_lab.callbacks.training_log import DivergedError, TrainingLog
 from udl_lab.data.resident import ResidentData
 from udl_lab.errors import UsageError
@@ -135,7 +136,7 @@ def _trainer(
             )
         )
     if cfg.trainer.get("enable_progress_bar", True):
-        callbacks.append(RichProgressBar(refresh_rate=20))
+        callbacks.append(ProgressBar())
     try:
         return build(
             cfg.trainer,
@@ -143,6 +144,7 @@ def _trainer(
             callbacks=callbacks,
             logger=tracking.loggers(cfg, folder),
             default_root_dir=str(folder.path),
+            **({} if cfg.trainer.get("profiler") else {"profiler": NoProfiler()}),
         )
     except MisconfigurationException as error:
         raise UsageError(f"trainer: {error}") from error
