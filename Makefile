@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-UDL_DATA ?= $(shell [ -d ../shared/data/MNIST ] && echo ../shared/data)
+UDL_DATA ?= $(shell [ -d ../shared/data/MNIST ] && realpath ../shared/data)
 export UDL_DATA
 
 .PHONY: train test check lint slow bench notebooks

@@ -10,7 +10,7 @@ import pytest
 def mnist_root() -> str:
     """The folder that holds the real MNIST: `$UDL_DATA`, else `../shared/data` by the checkout."""
     beside = Path(__file__).resolve().parents[2] / "shared" / "data"
-    root = Path(os.environ.get("UDL_DATA") or beside).expanduser()
+    root = Path(os.environ.get("UDL_DATA") or beside).expanduser().resolve()
     if not (root / "MNIST" / "raw").is_dir():
         pytest.skip(
             f"the real MNIST is not in {root}; set UDL_DATA to the folder that holds MNIST/raw"
