@@ -41,16 +41,16 @@ def same_weights(a: Path, b: Path) -> bool:
     return all(torch.equal(first[name], second[name]) for name in first)
 
 
-def interrupt(folder: Path, how: signal.Signals) -> subprocess.Popen:
-    """Start a run and send it a signal in an epoch after the first checkpoint."""
+def interrupt(folder: Path, how: signal.Signals) -> tuple[int, str]:
+    """Start a run, send it a signal in an epoch after the first checkpoint: exit code, output."""
     run = start(folder, *LONG, f"run_dir={folder}")
     while not (folder / "checkpoints" / "last.ckpt").exists():
         assert run.poll() is None, run.stdout.read()
         time.sleep(0.02)
     time.sleep(0.3)
     run.send_signal(how)
-    run.wait(60)
-    return run
+    output = run.communicate(timeout=60)[0]
+    return run.returncode, output
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +63,8 @@ def undisturbed(tmp_path_factory):
 @pytest.mark.slow
 def test_kill_9_in_the_middle_of_an_epoch_loses_nothing(undisturbed, tmp_path):
     folder = tmp_path / "run"
-    killed = interrupt(folder, signal.SIGKILL)
-    assert killed.returncode == -signal.SIGKILL
+    code, _ = interrupt(folder, signal.SIGKILL)
+    assert code == -signal.SIGKILL
     assert json.loads((folder / "run.json").read_text())["status"] == "running"
     assert state(folder)["global_step"] < state(undisturbed)["global_step"]
     resumed = start(folder, f"resume={folder}")
@@ -81,9 +81,9 @@ def test_kill_9_in_the_middle_of_an_epoch_loses_nothing(undisturbed, tmp_path):
 @pytest.mark.slow
 def test_sigterm_writes_a_checkpoint_and_the_run_goes_on_from_that_very_step(undisturbed, tmp_path):
     folder = tmp_path / "run"
-    stopped = interrupt(folder, signal.SIGTERM)
-    assert stopped.returncode == 128 + signal.SIGTERM
-    assert f"resume={folder}" in stopped.stdout.read()
+    code, output = interrupt(folder, signal.SIGTERM)
+    assert code == 128 + signal.SIGTERM
+    assert f"resume={folder}" in output
     assert json.loads((folder / "run.json").read_text())["status"] == "interrupted"
     at = state(folder)["global_step"]
     assert at % 300 != 0, "the signal was meant to land in the middle of an epoch"

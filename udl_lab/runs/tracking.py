@@ -101,9 +101,14 @@ def _keep_rows(logger: CSVLogger, folder: RunFolder) -> None:
     """Hand the rows up to the checkpoint to the CSV logger, which else deletes them."""
     step = load_checkpoint(str(folder.last))["global_step"]
     with folder.metrics.open() as file:
-        rows = [{k: float(v) for k, v in line.items() if v} for line in csv.DictReader(file)]
+        rows = [{k: _number(v) for k, v in line.items() if v} for line in csv.DictReader(file)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the folder exists: it does, and the rows are kept
         writer = logger.experiment
-    writer.metrics += [row | {"step": int(row["step"])} for row in rows if row["step"] <= step]
+    writer.metrics += [row for row in rows if row["step"] <= step]
     writer.metrics_keys = sorted({key for row in writer.metrics for key in row})
+
+
+def _number(text: str) -> int | float:
+    """As it was written: a count stays a count."""
+    return int(text) if text.lstrip("-").isdigit() else float(text)
