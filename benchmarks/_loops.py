@@ -94,7 +94,7 @@ def lab_epoch(overrides: Sequence[str]) -> LabSeconds:
         try:
             execute(compose(settings), quiet=True)
         finally:
-            # The trainer switches it on for the whole process, and it would slow the other cases.
+            # A trainer may switch it for the whole process, and it would slow the other cases.
             torch.use_deterministic_algorithms(deterministic)
         run = time.perf_counter() - start
     clock = FitClock.newest
