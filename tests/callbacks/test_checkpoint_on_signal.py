@@ -33,7 +33,11 @@ def sigterm():
 
 
 def control_c():
-    raise KeyboardInterrupt
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def control_c_at_once():
+    raise KeyboardInterrupt  # as the second one does
 
 
 @pytest.fixture(autouse=True)
@@ -56,19 +60,19 @@ def undisturbed(tiny, make_trainer):
     return state(model)
 
 
-@pytest.mark.parametrize(("act", "raised"), [(sigterm, SIGTERMException), (control_c, SystemExit)])
+@pytest.mark.parametrize("act", [sigterm, control_c])
 @pytest.mark.parametrize("step", [0, 2, 3, 4, 9, 11])
 def test_a_run_stopped_at_any_step_goes_on_to_the_same_weights_bit_for_bit(
-    step, act, raised, undisturbed, tiny, make_trainer, tmp_path
+    step, act, undisturbed, tiny, make_trainer, tmp_path
 ):
     path = tmp_path / "new" / "folder" / "last.ckpt"
     trainer = make_trainer(
         Interrupt(act, step), CheckpointOnSignal(str(path)), max_epochs=3, logs="stopped"
     )
-    with pytest.raises(raised):
+    with pytest.raises(SIGTERMException):
         trainer.fit(*tiny())
-    # Ctrl-C comes before the step; SIGTERM waits until it is done.
-    assert torch.load(path, weights_only=True)["global_step"] == step + (act is sigterm)
+    # Both wait until the step is done.
+    assert torch.load(path, weights_only=True)["global_step"] == step + 1
     model, data = tiny()
     make_trainer(max_epochs=3).fit(model, data, ckpt_path=str(path), weights_only=True)
     assert torch.equal(state(model), undisturbed)
@@ -89,6 +93,35 @@ def test_a_run_stopped_while_it_validates_goes_on_to_the_same_weights(
     assert torch.equal(state(model), undisturbed)
 
 
+def test_ctrl_c_means_what_it_did_when_the_fit_is_over(tiny, make_trainer, tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    make_trainer(CheckpointOnSignal(str(tmp_path / "last.ckpt"))).fit(*tiny())
+    assert signal.getsignal(signal.SIGINT) is before
+    trainer = make_trainer(
+        Interrupt(control_c, 1), CheckpointOnSignal(str(tmp_path / "last.ckpt")), logs="stopped"
+    )
+    with pytest.raises(SIGTERMException):
+        trainer.fit(*tiny())
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_ctrl_c_in_the_middle_of_a_step_leaves_the_checkpoint_before(
+    tiny, make_trainer, tmp_path
+):
+    """Half a step cannot be gone on from."""
+    path = tmp_path / "last.ckpt"
+    path.write_text("the checkpoint before")
+
+    def twice():
+        control_c()
+        control_c_at_once()
+
+    trainer = make_trainer(Interrupt(twice, 2), CheckpointOnSignal(str(path)))
+    with pytest.raises(SystemExit):
+        trainer.fit(*tiny())
+    assert path.read_text() == "the checkpoint before"
+
+
 def fail():
     raise ZeroDivisionError
 
@@ -106,9 +139,9 @@ def test_an_undisturbed_run_writes_no_checkpoint(tiny, make_trainer, tmp_path):
     assert not path.exists()
 
 
-@pytest.mark.parametrize(("act", "raised"), [(sigterm, SIGTERMException), (control_c, SystemExit)])
+@pytest.mark.parametrize("act", [sigterm, control_c])
 def test_a_network_that_has_diverged_is_not_written_over_the_last_good_one(
-    act, raised, tiny, make_trainer, tmp_path
+    act, tiny, make_trainer, tmp_path
 ):
     """The stop comes before the log would have noticed."""
     path = tmp_path / "last.ckpt"
@@ -124,6 +157,6 @@ def test_a_network_that_has_diverged_is_not_written_over_the_last_good_one(
         TrainingLog(), Interrupt(spoil_and_stop, 1), CheckpointOnSignal(str(path)),
         log_every_n_steps=4,
     )  # fmt: skip
-    with pytest.raises(raised):
+    with pytest.raises(SIGTERMException):
         trainer.fit(model, data)
     assert path.read_text() == "the last good one"

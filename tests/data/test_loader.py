@@ -156,3 +156,19 @@ def test_lightning_takes_the_loader_for_one_that_can_be_resumed():
     before = labels(batches)
     batches.load_state_dict({})
     assert labels(batches) == before
+
+
+@pytest.mark.parametrize("augmentation", [None, Rotation()])
+@pytest.mark.parametrize("group", [2, 3, 11, 50])
+def test_a_group_of_batches_comes_apart_into_the_batches(group, augmentation):
+    single = list(loader(augmentation=augmentation, epoch=2))
+    groups = ResidentLoader(
+        EXAMPLES, 10, named_order(5), augmentation, 5, lambda: Place(epoch=2), group
+    )
+    assert len(groups) == -(-11 // group)
+    apart = [batch for several in groups for batch in several.split(10)]
+    assert len(apart) == len(single)
+    for a, b in zip(apart, single, strict=True):
+        assert torch.equal(a.x, b.x) and torch.equal(a.y, b.y)
+        assert (a.drawn is None) == (augmentation is None)
+        assert a.drawn is None or torch.equal(a.drawn, b.drawn)

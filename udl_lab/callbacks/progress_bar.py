@@ -12,7 +12,13 @@ _EVERY = 20  # steps
 
 @final
 class ProgressBar(RichProgressBar):
-    """Rich's bar, touched every twenty steps and at an epoch's end, not at every step."""
+    """Rich's bar in optimiser steps, touched every twenty of them and at an epoch's end."""
+
+    @property
+    def total_train_batches(self) -> int | float:
+        """The steps of an epoch; Lightning counts calls of `training_step`, of several steps."""
+        data = self.trainer.datamodule
+        return data.steps_per_epoch if data.group > 1 else super().total_train_batches
 
     def on_train_batch_end(
         self,
@@ -23,8 +29,10 @@ class ProgressBar(RichProgressBar):
         batch_idx: int,
     ) -> None:
         """Update, when it is time."""
-        if (batch_idx + 1) % _EVERY == 0 or batch_idx + 1 == self.total_train_batches:
-            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        group = trainer.datamodule.group
+        done = min((batch_idx + 1) * group, self.total_train_batches)
+        if done % max(_EVERY, group) == 0 or done == self.total_train_batches:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, int(done) - 1)
 
 
 @final

@@ -25,12 +25,13 @@ class TrainingLog(L.Callback):
     """Logs `train/loss_nats` and the other numbers that `training_step` returns.
 
     A row is the mean over the steps since the last row, over all processes; it never mixes epochs.
+    A call of `training_step` returns the numbers of one step, or a row of those of several.
     No checkpoint is written of an epoch in which the loss, or at last a weight, is not finite.
     """
 
     def __init__(self) -> None:
         self._batches: list[dict[str, Tensor]] = []
-        self._steps: list[int] = []  # the optimiser step that each batch belongs to
+        self._steps: list[int] = []  # the optimiser step that each call begins with
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -47,9 +48,9 @@ class TrainingLog(L.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Keep the numbers of the batch; log their means when it is time."""
+        """Keep the numbers of the call; log their means when it is time."""
         self._batches.append(outputs)
-        if len(self._batches) >= trainer.log_every_n_steps:
+        if sum(batch["loss"].numel() for batch in self._batches) >= trainer.log_every_n_steps:
             self._flush(trainer)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -92,7 +93,12 @@ class TrainingLog(L.Callback):
         columns["loss"] = columns["loss"] * trainer.accumulate_grad_batches
         finite = torch.isfinite(columns["loss"])
         if not finite.all():
-            raise DivergedError(steps[int(finite.logical_not().nonzero()[0])])
+            of_each = [
+                first + further
+                for first, batch in zip(steps, batches, strict=True)
+                for further in range(batch["loss"].numel())
+            ]
+            raise DivergedError(of_each[int(finite.logical_not().nonzero()[0])])
         means = {f"train/{name}": float(column.mean()) for name, column in columns.items()}
         means["train/loss_nats"] = means.pop("train/loss")
         means["epoch"] = trainer.current_epoch
@@ -106,7 +112,7 @@ def _over_processes(trainer: L.Trainer, numbers: list[Tensor]) -> Tensor:
     So all of them see a non-finite loss at the same step, and stop together.
     """
     device = trainer.strategy.root_device  # the numbers of a resumed run come from the CPU
-    column = torch.stack([number.to(device) for number in numbers])
+    column = torch.cat([number.to(device).reshape(-1) for number in numbers])
     return trainer.strategy.reduce(column, reduce_op="mean")
 
 

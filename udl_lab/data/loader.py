@@ -24,6 +24,12 @@ class Batch(NamedTuple):
     y: Int[Tensor, " batch"]
     drawn: Tensor | None
 
+    def split(self, size: int) -> list["Batch"]:
+        """The batches of `size` examples that this one was put together of."""
+        xs, ys = self.x.split(size), self.y.split(size)
+        drawn = [None] * len(ys) if self.drawn is None else self.drawn.split(size)
+        return [Batch(*parts) for parts in zip(xs, ys, drawn, strict=True)]
+
 
 @runtime_checkable
 class Augmentation(Protocol):
@@ -75,6 +81,7 @@ class ResidentLoader:
         augmentation: Augmentation | None = None,
         seed: int = 0,
         place: Callable[[], Place] = Place,
+        group: int = 1,
     ) -> None:
         """Describe the batches.
 
@@ -86,6 +93,8 @@ class ResidentLoader:
                 (seed, "augment", epoch, batch).
             seed: the experiment's seed.
             place: asked at the start of every epoch.
+            group: so many batches are yielded as one, for `Batch.split` to take apart again; more
+                than one only in a single process. `len` and `place` count groups.
         """
         self.examples = examples
         self.batch_size = batch_size
@@ -93,10 +102,11 @@ class ResidentLoader:
         self.augmentation = augmentation
         self.seed = seed
         self.place = place
+        self.group = group
 
     def __len__(self) -> int:
-        """The number of batches of an epoch."""
-        return -(-len(self.examples.y) // self.batch_size)
+        """How many times an epoch yields."""
+        return -(-len(self.examples.y) // (self.batch_size * self.group))
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield the batches of the epoch that are still to do."""
@@ -105,9 +115,10 @@ class ResidentLoader:
         order = None
         if self.order is not None:
             order = self.order(n, place.epoch).to(self.examples.y.device)
-        for batch in range(place.batches_done, len(self)):
-            start = batch * self.batch_size
-            size = min(self.batch_size, n - start)
+        whole = self.batch_size * self.group
+        for index in range(place.batches_done, len(self)):
+            start = index * whole
+            size = min(whole, n - start)
             share = slice(
                 start + size * place.rank // place.world_size,
                 start + size * (place.rank + 1) // place.world_size,
@@ -117,12 +128,21 @@ class ResidentLoader:
             else:
                 rows = order[share]
                 x, y = self.examples.x.index_select(0, rows), self.examples.y.index_select(0, rows)
-            yield Batch(x, y, self._draw(place.epoch, batch, size, start, share))
+            yield Batch(x, y, self._draw(place.epoch, start, size, share))
 
-    def _draw(self, epoch: int, batch: int, size: int, start: int, share: slice) -> Tensor | None:
+    def _draw(self, epoch: int, start: int, size: int, share: slice) -> Tensor | None:
+        """The parameters of the examples of `share`; each batch has a stream of its own."""
         if self.augmentation is None:
             return None
-        drawn = self.augmentation.draw(size, generator(self.seed, "augment", epoch, batch))
+        drawn = torch.cat(
+            [
+                self.augmentation.draw(
+                    min(self.batch_size, start + size - first),
+                    generator(self.seed, "augment", epoch, first // self.batch_size),
+                )
+                for first in range(start, start + size, self.batch_size)
+            ]
+        )
         return drawn[share.start - start : share.stop - start].to(self.examples.x.device)
 
     def state_dict(self) -> dict[str, Any]:

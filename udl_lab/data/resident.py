@@ -69,6 +69,7 @@ class ResidentData(L.LightningDataModule):
         self.legacy = order == "legacy"
         self.shuffled_inputs = shuffled_inputs
         self.augment = augment
+        self.group = 1  # batches that one `training_step` gets; see `models.several_steps`
         self._read = False
 
     def setup(self, stage: str | None = None) -> None:
@@ -133,6 +134,11 @@ class ResidentData(L.LightningDataModule):
                 f"equally; set data.n_train={len(self.train.y) - last % devices}"
             )
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps, whatever their grouping."""
+        return -(-len(self.train.y) // self.batch_size)
+
     def fingerprints(self) -> dict[str, str]:
         """The identity of each split, for the record of the run."""
         return {name: fingerprint(getattr(self, name)) for name in ("train", "validation", "test")}
@@ -141,7 +147,13 @@ class ResidentData(L.LightningDataModule):
         """Shuffled, augmented batches of the training split."""
         examples = self._on_device(self.train)
         return ResidentLoader(
-            examples, self.batch_size, self.order, self.augment, self.seed, self._place
+            examples,
+            self.batch_size,
+            self.order,
+            self.augment,
+            self.seed,
+            self._place,
+            self.group,
         )
 
     def val_dataloader(self) -> ResidentLoader | list[ResidentLoader]:

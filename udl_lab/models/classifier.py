@@ -1,6 +1,7 @@
 """Training a network to name the class of its input."""
 
 import lightning as L
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
@@ -9,12 +10,14 @@ from torchmetrics.classification import MulticlassAccuracy
 from udl_lab.data.loader import Batch
 from udl_lab.models.lean import known_signature, set_attribute
 from udl_lab.models.optimizer import OptimizerSettings, make_optimizer
+from udl_lab.models.several_steps import take_steps
 
 
 class Classifier(L.LightningModule):
     """Cross-entropy on logits, in nats, averaged over the batch."""
 
     __setattr__ = set_attribute
+    takes_groups = True
 
     def __init__(self, net: nn.Module, n_classes: int, optimizer: OptimizerSettings) -> None:
         """Take the network and say how it is trained.
@@ -36,10 +39,20 @@ class Classifier(L.LightningModule):
 
     @known_signature
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """The loss to descend, and the numbers that the training log averages."""
+        """The loss to descend, and the numbers that the training log averages.
+
+        With manual optimisation the batch is a group, every batch of it a step, and the numbers are
+        those of each step.
+        """
+        if self.automatic_optimization:
+            return self.losses(batch)
+        return take_steps(self, batch.split(self.trainer.datamodule.batch_size), self.losses)
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The mean cross-entropy of a batch, in nats, and the share of right answers."""
         logits = self.net(batch.x)
         loss = F.cross_entropy(logits, batch.y)
-        accuracy = (logits.detach().argmax(1) == batch.y).float().mean()
+        accuracy = (logits.argmax(1) == batch.y).mean(dtype=torch.float32)
         return {"loss": loss, "accuracy": accuracy}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

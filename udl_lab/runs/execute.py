@@ -19,6 +19,7 @@ from udl_lab.callbacks.progress_bar import NoProfiler, ProgressBar
 from udl_lab.callbacks.training_log import DivergedError, TrainingLog
 from udl_lab.data.resident import ResidentData
 from udl_lab.errors import UsageError
+from udl_lab.models.several_steps import steps_per_call
 from udl_lab.probes.statistics import Interval
 from udl_lab.probes.subject import Subject
 from udl_lab.probes.table import Row, records, row
@@ -44,7 +45,8 @@ def execute(cfg: DictConfig, quiet: bool = False) -> RunFolder:
 
     Raises:
         UsageError: on a user's mistake.
-        SystemExit: with code 143 after SIGTERM; a checkpoint is written, the run can be resumed.
+        SystemExit: with code 143 after SIGTERM, 130 after Ctrl-C; a checkpoint is written, the run
+            can be resumed.
     """
     resumed = cfg.resume is not None
     folder = folders.reopen(cfg.resume) if resumed else None
@@ -56,8 +58,11 @@ def execute(cfg: DictConfig, quiet: bool = False) -> RunFolder:
     config = folders.plain(cfg)
     data = build_data(cfg)
     model = build_model(cfg)
-    trainer = _trainer(cfg, config, folder, data.n_validation > 0)
+    watchers = [build(node, f"callbacks.{name}") for name, node in cfg.callbacks.items()]
+    trainer = _trainer(cfg, config, folder, watchers, data.n_validation > 0)
     _check_devices(cfg, trainer)
+    data.group = steps_per_call(trainer, model, watchers)
+    model.automatic_optimization = data.group == 1
     if resumed:
         load_checkpoint(str(folder.last))  # refused here if it is unsafe, before anything starts
     data.prepare_data()
@@ -72,8 +77,8 @@ def execute(cfg: DictConfig, quiet: bool = False) -> RunFolder:
                 report.say(cfg, folder, table, figures, diverged)
     except SIGTERMException:
         _stop(folder, trainer)
-        raise SystemExit(128 + signal.SIGTERM) from None
-    except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into an exit
+        raise SystemExit(128 + _what_stopped(trainer)) from None
+    except (KeyboardInterrupt, SystemExit):  # Lightning turns the second Ctrl-C into an exit
         _stop(folder, trainer)
         raise
     except BaseException:
@@ -87,6 +92,11 @@ def _stop(folder: RunFolder, trainer: L.Trainer) -> None:
     _close(folder, trainer, "interrupted")
     if trainer.is_global_zero and folder.last.is_file():
         report.say_how_to_resume(folder)
+
+
+def _what_stopped(trainer: L.Trainer) -> int:
+    by_keyboard = any(getattr(callback, "by_keyboard", False) for callback in trainer.callbacks)
+    return signal.SIGINT if by_keyboard else signal.SIGTERM
 
 
 def _resumed(cfg: DictConfig, folder: RunFolder) -> DictConfig:
@@ -115,14 +125,18 @@ def _resumed(cfg: DictConfig, folder: RunFolder) -> DictConfig:
 
 
 def _trainer(
-    cfg: DictConfig, config: dict[str, Any], folder: RunFolder, validates: bool
+    cfg: DictConfig,
+    config: dict[str, Any],
+    folder: RunFolder,
+    watchers: list[L.Callback],
+    validates: bool,
 ) -> L.Trainer:
     """The trainer with the lab's own callbacks and loggers; it writes nothing before it fits."""
     callbacks = [
         EmbedConfig(config),
         TrainingLog(),
         CheckpointOnSignal(str(folder.last)),
-        *(build(node, f"callbacks.{name}") for name, node in cfg.callbacks.items()),
+        *watchers,
         ModelCheckpoint(str(folder.checkpoints), "last", enable_version_counter=False),
     ]
     if validates:
@@ -211,7 +225,7 @@ def _measure(
     if chosen.is_file():
         content = load_checkpoint(str(chosen))
         model.load_state_dict(content["state_dict"])
-        model.cpu().eval()
+        model.cpu().float().eval()  # as `load_model` reopens it, whatever it was trained in
         subject = Subject(model.net, build_net(cfg).eval(), data.test, data.background)
         rows += measure(cfg, subject)
     for logger in trainer.loggers:
