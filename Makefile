@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 UDL_DATA ?= $(shell [ -d ../shared/data/MNIST ] && realpath ../shared/data)
 export UDL_DATA
 
-.PHONY: train test check lint slow bench notebooks
+.PHONY: train test check lint slow bench notebook
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -33,5 +33,5 @@ slow: $(READY)  ## DDP, notebooks, real MNIST runs
 bench: $(READY)  ## speed, as ratios against a peer in the same process
 	for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file || exit 1; done
 
-notebooks: $(READY)  ## execute notebooks/*.py into the .ipynb beside them; RUN=FOLDER says which run
-	UDL_RUN=$(RUN) $(BIN)/jupytext --to ipynb --execute notebooks/[0-9]*.py
+notebook: $(READY)  ## execute NAME=01_rotation into the .ipynb beside it; RUN=FOLDER says which run
+	UDL_RUN=$(abspath $(RUN)) $(BIN)/jupytext --to ipynb --execute notebooks/$(NAME).py

@@ -37,7 +37,7 @@ def test_help_lists_experiments_groups_and_keys_without_importing_torch(tmp_path
     shown = answer(["--help"], tmp_path)
     assert shown.returncode == 0
     assert "lab04_rotation/{flips,plain,rotated,rotated_half,translated}" in shown.stdout
-    assert "net: cnn, fcn, linear" in shown.stdout
+    assert "net: c4, cnn, cortex, deepsets, fcn, linear, set_lstm" in shown.stdout
     assert "batch_size: 64" in shown.stdout
     assert "HEAVY []" in shown.stdout
 

@@ -6,8 +6,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from udl_lab.claims import read_claims
-from udl_lab.configuration import EXPERIMENTS, arms, compose, groups, studies
+from udl_lab.configuration import EXPERIMENTS, arms, compose, groups, studies, symmetries
 from udl_lab.runs.build import build, build_data, build_model, build_net
+from udl_lab.runs.probing import make_action
 from udl_lab.runs.signature import check
 
 EVERY_ARM = [(study, arm) for study in studies() for arm in arms(study)]
@@ -35,6 +36,11 @@ def test_every_option_composes_and_passes_its_check(group, option):
     cfg = compose([f"{group}={option}"])
     check(cfg)
     assert OmegaConf.to_container(cfg, resolve=True)
+
+
+@pytest.mark.parametrize("symmetry", symmetries())
+def test_every_symmetry_is_made_and_obeys_the_laws_that_it_claims(symmetry):
+    make_action(symmetry, {}).check((3, 1, 28, 28))
 
 
 @pytest.mark.parametrize(("study", "arm"), EVERY_ARM)

@@ -27,6 +27,7 @@ _PACKAGE = Path(__file__).resolve().parents[0]
 _ASSETS = _PACKAGE / "_assets"
 ROOT = _ASSETS if _ASSETS.is_dir() else _PACKAGE.parent
 CONFIGS = ROOT / "configs"
+SYMMETRIES = CONFIGS / "symmetry"
 EXPERIMENTS = ROOT / "experiments"  # configs/experiment points here: Hydra's group of that name
 
 
@@ -42,9 +43,18 @@ def arms(study: str) -> list[str]:
 
 
 def groups() -> dict[str, list[str]]:
-    """The options of every configuration group but the experiments."""
+    """The options of every configuration group of a run, but the experiments."""
     folders = sorted(f for f in CONFIGS.iterdir() if f.is_dir() and not f.is_symlink())
-    return {f.name: sorted(option.stem for option in f.glob("*.yaml")) for f in folders}
+    return {f.name: _options(f) for f in folders if f != SYMMETRIES}
+
+
+def symmetries() -> list[str]:
+    """The actions that `python -m udl_lab.probe` knows by name."""
+    return _options(SYMMETRIES)
+
+
+def _options(folder: Path) -> list[str]:
+    return sorted(option.stem for option in folder.glob("*.yaml"))
 
 
 def _list_experiments() -> str:

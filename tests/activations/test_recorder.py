@@ -4,6 +4,7 @@ from copy import deepcopy
 
 import pytest
 import torch
+import torch.autograd.forward_ad as fwAD
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -328,7 +329,7 @@ def test_the_end_of_the_block_does_not_mask_an_exception_already_under_way():
 
 
 def test_an_unknown_way_to_copy_is_refused():
-    with pytest.raises(ValueError, match="'clone' nor 'guard'"):
+    with pytest.raises(ValueError, match="'clone' nor 'guard' nor 'live'"):
         with record(built(TwoLayer), "output", copy="view"):
             pass
 
@@ -403,6 +404,90 @@ def test_inference_mode_works_with_clones_and_is_refused_by_guard():
             with record(net, "output", copy="guard"):
                 net(x)
     assert sum(hook_counts(net)) == 0
+
+
+def test_live_tensors_keep_their_graph():
+    net, x = built(Reused), inputs(5, 3)
+    with record(net, "relu", copy="live") as rec:
+        y = net(x)
+    assert rec["relu#1"] is y
+    [gradient] = torch.autograd.grad(y.sum(), rec["relu#0"])
+    gate = (y > 0).float()
+    torch.testing.assert_close(gradient, gate @ net.second.weight)
+
+
+def test_a_live_tensor_shows_what_was_written_to_it_since():
+    net, x = built(TwoLayer), inputs(5, 3)
+    with record(net, "hidden.0", copy="live") as rec:
+        net(x)
+    assert torch.equal(rec["hidden.0"], net.hidden(x))  # after the in-place ReLU
+
+
+# torch loads its forward-mode rules through torch.jit.script.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("copy", ["live", "clone", "guard"])
+def test_only_live_tensors_keep_their_forward_tangents(copy):
+    net, x, v = built(Reused), inputs(5, 3), inputs(5, 3, stream=1)
+    with fwAD.dual_level(), record(net, "second", copy=copy) as rec:
+        net(fwAD.make_dual(x, v))
+        tangent = fwAD.unpack_dual(rec["second"]).tangent
+    if copy == "live":
+        gate = (net.first(x) > 0).float()
+        inner = gate * (v @ net.first.weight.T)
+        torch.testing.assert_close(tangent, inner @ net.second.weight.T)
+    else:
+        assert tangent is None
+
+
+def test_a_live_tensor_handed_to_a_reducer_is_the_networks_own():
+    net, x, seen = built(TwoLayer), inputs(5, 3), []
+    with record(net, "output", copy="live", reduce=lambda _, a: seen.append(a)):
+        y = net(x)
+    assert seen[0] is y
+
+
+# The budget of bytes
+
+
+@pytest.mark.parametrize("copy", ["clone", "guard", "live"])
+def test_a_forward_over_its_budget_is_aborted_with_every_sites_bytes_and_nothing_is_kept(copy):
+    net, x = built(TwoLayer), inputs(5, 3)
+    sizes = {"hidden.0": 80, "hidden.1": 80, "output": 40}  # 5 images, 4 and 2 float32
+    sites = list(sizes)
+    with record(net, sites, copy=copy, max_bytes=sum(sizes.values())) as rec:
+        net(x)
+        assert len(rec.sites()) == 3
+    ran = []
+    net.output.register_forward_hook(lambda *_: ran.append(1))
+    message = r"max_bytes=199 B at output: hidden.0 80 B, hidden.1 80 B, output 40 B; give fewer"
+    with record(net, sites, copy=copy, max_bytes="199B") as rec:
+        with pytest.raises(UsageError, match=message):
+            net(x)
+        assert rec.sites() == []
+        net(x[:2])  # the budget is of one forward, and a smaller one fits
+        assert len(rec.sites()) == 3
+    with pytest.raises(UsageError, match=r"at hidden.1: hidden.0 80 B, hidden.1 80 B;"):
+        activations_within(net, x, 100)
+    assert len(ran) == 2  # the last forward ended before it got there
+    assert sum(hook_counts(net)) == 1
+
+
+def activations_within(net, x, max_bytes):
+    with record(net, "*", max_bytes=max_bytes):
+        net(x)
+
+
+def test_what_a_reducer_is_given_does_not_count_against_the_budget():
+    seen = []
+    with record(built(TwoLayer), "*", max_bytes=1, reduce=lambda *a: seen.append(a)) as rec:
+        rec.run(inputs(5, 3))
+    assert len(seen) == 3
+
+
+def test_a_budget_that_is_no_number_of_bytes_is_refused():
+    with pytest.raises(ValueError, match="'much' is no number of bytes"):
+        with record(built(TwoLayer), "*", max_bytes="much"):
+            pass
 
 
 # Reducing

@@ -7,7 +7,11 @@ import torch
 
 from udl_lab.randomness import generator
 from udl_lab.symmetry.actions import Flips, Rotations, Translations
+from udl_lab.symmetry.fractional import FractionalShifts
+from udl_lab.symmetry.groups import check_group
 from udl_lab.symmetry.rotation import rotate
+from udl_lab.symmetry.shifts import CircularShifts
+from udl_lab.symmetry.square import SquareSymmetries
 
 C4 = Rotations(degrees=[90, 180, 270])
 FAMILIES = [
@@ -15,6 +19,9 @@ FAMILIES = [
     Rotations(degrees=[-15, 15, 45.5, 90], interpolation="bilinear"),
     Translations(pixels=[1, 3]),
     Flips(),
+    SquareSymmetries(),
+    CircularShifts([[1, 0], [0, -2], [3, 5]]),
+    FractionalShifts([[0.5, 0], [1, -2], [0.25, 1]]),
 ]
 FILL = -0.4242
 
@@ -133,7 +140,7 @@ def test_translations_go_where_their_labels_say():
 def test_rotations_apply_rotate_with_the_named_interpolation():
     x = images(3, 1, 8, 8)
     degrees = torch.full((3,), 15.0)
-    for interpolation in ("nearest", "bilinear", "bicubic"):
+    for interpolation in ("nearest", "bilinear", "bicubic", "fourier"):
         action = Rotations(degrees=[15, 90], interpolation=interpolation)
         assert action.interpolation == interpolation
         expected = rotate(x, degrees, interpolation, FILL)
@@ -234,3 +241,42 @@ def test_the_precision_and_the_shape_of_the_images_are_kept(action):
     for element in action.elements():
         y = action.apply(x, element, FILL)
         assert y.dtype == torch.float64 and y.shape == x.shape
+
+
+def test_angles_compose_to_their_sum_as_the_family_names_it():
+    named = Rotations(degrees=[-90, 180, 90])
+    assert named.compose(90.0, 180.0) == -90.0 and named.compose(-90.0, -90.0) == 180.0
+    assert named.compose(180.0, 180.0) == named.identity
+    free = Rotations(degrees=[15, 300], interpolation="bilinear")
+    assert free.compose(15.0, 15.0) == 30.0 and free.compose(300.0, 300.0) == -120.0
+    assert free.compose(free.inverse(15.0), 15.0) == free.identity
+
+
+@pytest.mark.parametrize(
+    "action",
+    [C4, Flips(), Rotations(range(30, 360, 30)), Rotations([360 / 7 * k for k in range(1, 7)])],
+)
+def test_the_names_of_a_group_obey_its_laws(action):
+    group = [action.identity, *action.elements()]
+    check_group(action.compose, action.inverse, action.identity, group)
+
+
+def test_translations_do_not_compose():
+    action = Translations([1])
+    with pytest.raises(
+        ValueError, match=r"right1 and then left1 is no translation.*CircularShifts"
+    ):
+        action.compose((-1, 0), (1, 0))
+    assert not action.invertible and action.label(action.identity) == "identity"
+
+
+def test_exact_rotations_and_flips_act_on_every_layer_and_resampled_ones_on_none():
+    action = Rotations(degrees=[45, 90], interpolation="bilinear")
+    assert action.restrict(90.0, 4) == 90.0 and Flips().restrict("both", 2) == "both"
+    with pytest.raises(ValueError, match=r"rotation \+45 is resampled.* multiples of 90 degrees"):
+        action.restrict(45.0, 1)
+
+
+def test_an_unknown_flip_is_refused():
+    with pytest.raises(ValueError, match="'horizntal' is no flip; did you mean 'horizontal'"):
+        Flips().apply(images(1, 1, 4, 4), "horizntal", FILL)

@@ -6,7 +6,7 @@ import scipy.ndimage
 import torch
 
 from udl_lab.randomness import generator
-from udl_lab.symmetry.pixels import flip, gather_pixels, translate
+from udl_lab.symmetry.pixels import flip, gather_pixels, quarter_turns, translate
 
 
 def images(*shape, dtype=torch.float32):
@@ -70,3 +70,11 @@ def test_flips_agree_with_numpy_image_by_image():
     np.testing.assert_array_equal(y[1], np.flip(x[1].numpy(), 2))
     np.testing.assert_array_equal(y[2], np.flip(x[2].numpy(), 1))
     np.testing.assert_array_equal(y[3], np.flip(x[3].numpy(), (1, 2)))
+
+
+def test_quarter_turns_agree_with_numpy_image_by_image():
+    x = images(6, 2, 5, 5)
+    quarters = torch.tensor([0, 1, 2, 3, -1, 9])
+    y = quarter_turns(x, quarters).numpy()
+    for i in range(6):
+        np.testing.assert_array_equal(y[i], np.rot90(x[i].numpy(), int(quarters[i]), (1, 2)))

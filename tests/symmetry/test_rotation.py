@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from udl_lab.randomness import generator
+from udl_lab.symmetry.fourier import fourier_rotate
 from udl_lab.symmetry.rotation import (
     RotationTable,
     check_interpolation,
@@ -16,7 +17,8 @@ from udl_lab.symmetry.rotation import (
     same_angle,
 )
 
-INTERPOLATIONS = ["nearest", "bilinear", "bicubic"]
+INTERPOLATIONS = ["nearest", "bilinear", "bicubic", "fourier"]
+LOCAL = INTERPOLATIONS[:3]  # a pixel depends on its neighbours only
 SIDES = [1, 2, 7, 8, 27, 28]
 FILL = -0.4242
 # No place of these angles lies half way between two pixels, so every rule for ties agrees.
@@ -158,12 +160,22 @@ def test_a_quarter_turn_before_or_after_a_nearest_rotation_adds_90_degrees(side,
     assert torch.equal(one_angle(torch.rot90(x, 1, (-2, -1)), degrees, "nearest"), total)
 
 
-@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("interpolation", LOCAL)
 def test_the_corners_are_exactly_the_fill(interpolation):
     x = images(3, 2, 28, 28)
     y = one_angle(x, 45.0, interpolation, 7.25)
     corners = y[:, :, [0, 0, -1, -1], [0, -1, 0, -1]]
     assert torch.equal(corners, torch.full_like(corners, 7.25))
+
+
+@pytest.mark.parametrize("degrees", [17.0, 45.0, 60.0, -100.0])
+def test_fourier_is_the_three_shears_but_for_exact_quarter_turns(degrees):
+    x = images(3, 2, 9, 9)
+    assert torch.equal(
+        one_angle(x, degrees, "fourier"), fourier_rotate(x, torch.full((3,), degrees), fill=FILL)
+    )
+    mixed = rotate(x, torch.tensor([90.0, degrees, 0.0]), "fourier", FILL)
+    assert torch.equal(mixed[0], x[0].rot90(1, (-2, -1))) and torch.equal(mixed[2], x[2])
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
@@ -233,6 +245,6 @@ def test_angles_are_the_same_modulo_360_and_rounding():
 def test_a_misspelt_interpolation_is_refused_with_its_nearest_name():
     with pytest.raises(ValueError, match="did you mean 'bilinear'"):
         check_interpolation("bilinaer")
-    with pytest.raises(ValueError, match="'none'; choose from nearest, bilinear, bicubic"):
+    with pytest.raises(ValueError, match="'none'; choose from nearest, bilinear, bicubic, fourier"):
         check_interpolation("none")
     check_interpolation("none", also="none")

@@ -5,42 +5,15 @@ their eager names (without the `_orig_mod` of a compiled module or the `module` 
 the network itself is called `"."`, a name that no layer can have.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
 
-from udl_lab.errors import UsageError, nearest
-
-ROOT = "."
-
-
-@dataclass(frozen=True)
-class Site:
-    """Where a tensor appeared: which module, which of its calls in one forward, which output.
-
-    Written `fc`, `relu#1` (second call), `lstm:0` or `lstm:1.0` (in nested tuples) and
-    `heads:logits` (in a dict). The port is empty when the output is the tensor itself.
-    """
-
-    path: str
-    call: int = 0
-    port: str = ""
-
-    def __str__(self) -> str:
-        return self._spelled(f"#{self.call}" if self.call else "")
-
-    @property
-    def in_full(self) -> str:
-        """The address with its call index, also for the first call."""
-        return self._spelled(f"#{self.call}")
-
-    def _spelled(self, call: str) -> str:
-        return self.path + call + (f":{self.port}" if self.port else "")
-
+from udl_lab.activations.byte_budget import in_bytes, spelled
+from udl_lab.activations.sites import Site, match, named_layers, tensors_in
+from udl_lab.errors import UsageError
 
 Reduce = Callable[[Site, Tensor], None]
 
@@ -53,12 +26,13 @@ def record(
     copy: str = "clone",
     stop: bool = False,
     reduce: Reduce | None = None,
+    max_bytes: int | str | None = None,
 ) -> Iterator["Recording"]:
     """Record the outputs of the modules named by `sites` while the block runs.
 
-    Only what runs inside `net(...)` counts, and the last forward is kept, detached. Train or eval
-    mode, grad mode and random state stay the caller's. A compiled net runs eagerly in the block, so
-    that recording neither recompiles it nor is compiled into it.
+    Only what runs inside `net(...)` counts, and the last forward is kept, detached unless it is
+    live. Train or eval mode, grad mode and random state stay the caller's. A compiled net runs
+    eagerly in the block, so that recording neither recompiles it nor is compiled into it.
 
     Args:
         net: the network; DDP and compiled wrappers are looked through.
@@ -66,16 +40,20 @@ def record(
             itself and modules that only group others (Sequential, ModuleList): name those exactly.
         copy: "clone" copies each tensor, so that a later in-place operation cannot change it.
             "guard" copies nothing and refuses to read a tensor that was written to since.
+            "live" keeps the network's own tensor with its graph and forward-mode tangents, which
+            the others drop; nothing tells of a later in-place operation.
         stop: abort a forward once every site has recorded; later calls of a module stay unknown.
             A bare `net(...)` then ends the block; after `rec.run(...)` the block goes on.
-        reduce: is given each tensor, which is then not kept. With "guard" that is the network's own
+        reduce: is given each tensor, which is then not kept. Unless cloned, it is the network's own
             tensor: use it at once, and do not write to it.
+        max_bytes: the most that one forward may keep, as a number or like "200MB"; a forward that
+            exceeds it is aborted and nothing of it is kept. What `reduce` is given does not count.
 
     Raises:
         UsageError: a pattern names no module; or, when the block ends normally, has recorded
-            nothing; or the net is wrapped in DataParallel.
+            nothing; or the net is wrapped in DataParallel; or a forward exceeds `max_bytes`.
     """
-    recording = Recording(net, sites, copy, stop, reduce)
+    recording = Recording(net, sites, copy, stop, reduce, max_bytes)
     with ExitStack() as attached:
         recording._attach(attached)
         with suppress(recording._stopped):
@@ -107,15 +85,17 @@ class Recording:
         copy: str,
         stop: bool,
         reduce: Reduce | None,
+        max_bytes: int | str | None = None,
     ):
-        if copy not in ("clone", "guard"):
-            raise ValueError(f"copy={copy!r} is neither 'clone' nor 'guard'")
+        if copy not in ("clone", "guard", "live"):
+            raise ValueError(f"copy={copy!r} is neither 'clone' nor 'guard' nor 'live'")
         self._net, self._copy, self._stop, self._reduce = net, copy, stop, reduce
+        self._max_bytes = None if max_bytes is None else in_bytes(max_bytes)
         self._names: dict[nn.Module, list[str]] = {}  # the first is canonical, the rest aliases
-        for name, module in _named(net):
+        for name, module in named_layers(net):
             self._names.setdefault(module, []).append(name)
         self._aliases = {names[0]: names for names in self._names.values()}
-        self._wanted = _match([sites] if isinstance(sites, str) else sites, self._names)
+        self._wanted = match([sites] if isinstance(sites, str) else sites, self._names)
         self._hooked = {module for modules in self._wanted.values() for module in modules}
         self._ever: set[nn.Module] = set()  # recorded in some forward
         # A class of its own, so that nested recordings do not catch each other's; an Exception, so
@@ -196,22 +176,40 @@ class Recording:
             return
         call = self._calls.get(module, 0)
         self._calls[module] = call + 1
-        for port, tensor in _tensors(output):
-            self._keep(Site(path, call, port), tensor.detach())
+        for port, tensor in tensors_in(output):
+            self._keep(Site(path, call, port), tensor)
             self._ever.add(module)
         if self._stop and self._hooked <= self._calls.keys():
             raise self._stopped
 
     def _keep(self, site: Site, tensor: Tensor) -> None:
+        if self._reduce is None:
+            self._check_budget(site, tensor)
+        if self._copy != "live":
+            tensor = tensor.detach()
         if self._copy == "clone":
             tensor = tensor.clone()
-        elif self._reduce is None and tensor.is_inference():
+        elif self._copy == "guard" and self._reduce is None and tensor.is_inference():
             raise RuntimeError("inference_mode keeps no versions: use no_grad or copy='clone'")
         if self._reduce is not None:
             self._kept[site] = (None, None)
             self._reduce(site, tensor)
         else:
             self._kept[site] = (tensor, tensor._version if self._copy == "guard" else None)
+
+    def _check_budget(self, site: Site, tensor: Tensor) -> None:
+        if self._max_bytes is None:
+            return
+        sizes = {str(s): t.nbytes for s, (t, _) in self._kept.items() if t is not None}
+        sizes[str(site)] = tensor.nbytes
+        if sum(sizes.values()) > self._max_bytes:
+            self._forget()
+            each = ", ".join(f"{name} {spelled(size)}" for name, size in sizes.items())
+            raise UsageError(
+                f"the activations of one forward exceed max_bytes={spelled(self._max_bytes)} at "
+                f"{site}: {each}; give fewer images at a time, name fewer sites, hand the tensors "
+                "to `reduce`, or raise max_bytes"
+            )
 
     def _spellings(self, site: Site) -> Iterator[str]:
         for name in self._aliases[site.path]:
@@ -233,48 +231,3 @@ _RULE = (
 def _recomputing() -> bool:
     """Whether this is a backward pass, where gradient checkpointing repeats a forward."""
     return torch._C._current_graph_task_id() != -1
-
-
-def _named(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Every module under each of its eager names, parents first."""
-    if isinstance(module, nn.DataParallel):
-        raise UsageError("DataParallel copies the net in every forward: record its `.module`")
-    if "_orig_mod" in module._modules:
-        yield from _named(module.get_submodule("_orig_mod"), path)
-    elif isinstance(module, nn.parallel.DistributedDataParallel):
-        yield from _named(module.module, path)
-    else:
-        yield path or ROOT, module
-        for name, child in module._modules.items():
-            if child is not None:
-                yield from _named(child, f"{path}.{name}" if path else name)
-
-
-def _match(patterns: Sequence[str], names: dict[nn.Module, list[str]]) -> dict[str, set[nn.Module]]:
-    """The modules that each pattern names: exactly, or else as a glob over those that compute."""
-    if not patterns:
-        raise UsageError("no sites were asked for; sites='*' records every layer")
-    grouping = (nn.Module.forward, nn.Sequential.forward)  # the first is also ModuleList's
-    layers = [m for m in list(names)[1:] or names if type(m).forward not in grouping]
-    wanted = {}
-    for pattern in patterns:
-        wanted[pattern] = {m for m in names if pattern in names[m]} or {
-            m for m in layers if any(fnmatchcase(name, pattern) for name in names[m])
-        }
-        if not wanted[pattern]:
-            known = [name for aliases in names.values() for name in aliases]
-            raise UsageError(
-                f"site {pattern!r} names no layer (a glob passes over Sequential, ModuleList and "
-                f"the network itself, whose exact name is {ROOT!r}): {nearest(pattern, known)}"
-            )
-    return wanted
-
-
-def _tensors(output: object, port: str = "") -> Iterator[tuple[str, Tensor]]:
-    """The tensors inside nested tuples, lists and mappings; anything else is passed over."""
-    if isinstance(output, Tensor):
-        yield port, output
-    elif isinstance(output, Mapping | tuple | list):
-        parts = output.items() if isinstance(output, Mapping) else enumerate(output)
-        for key, part in parts:
-            yield from _tensors(part, f"{port}.{key}" if port else str(key))

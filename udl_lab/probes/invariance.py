@@ -7,28 +7,24 @@ image does; it can exceed 1. Pairs of images are disjoint, and the bootstrap res
 image × angle.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain
 
 import numpy as np
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from udl_lab.activations.recorder import activations
+from udl_lab.activations.distances import PairedDistance, PairedDistanceResult
 from udl_lab.probes.bootstrap import ratio_of_sums
+from udl_lab.probes.orbits import Transform, walk_orbits
 from udl_lab.probes.pairing import disjoint_pairs, same_class_pairs
 from udl_lab.probes.statistics import Interval, proportion
-from udl_lab.probes.subject import Subject, device_of, evaluating, logits
+from udl_lab.probes.subject import Subject, logits
 from udl_lab.probes.table import Row, row
 from udl_lab.randomness import generator
 from udl_lab.ranges import Positive
 from udl_lab.symmetry.actions import Action
-
-PIXELS = "pixels"  # the input itself, as the zeroth layer: what the network was given to undo
-
-Transform = Callable[[Tensor], Tensor]
 
 
 class Invariance:
@@ -64,7 +60,7 @@ class Invariance:
             sites: layers, as patterns for the recorder.
             n_images: how many of the examples; all of them if `None`.
             n_boot: resamples behind each interval of a ratio or a mean over elements.
-            batch_size: images whose activations are held at once; results differ by rounding only.
+            batch_size: images and copies that are walked at once; results differ by rounding only.
         """
         self.action = action
         self.sites = list(sites)
@@ -84,50 +80,34 @@ class Invariance:
         alike = same_class_pairs(y, generator(0, "probe pairs of a class"))
         copies = self._each(self.action.apply, subject.background)
         round_trips = self._each(self.action.round_trip, subject.background)
-        moved = self._moved(subject.net, x, copies)
-        returned = self._moved(subject.net, x, round_trips)
-        untrained = self._moved(subject.untrained, x, copies)
-        other = self._between(subject.net, x, pairs)
-        same = self._between(subject.net, x, alike)
-        other_untrained = self._between(subject.untrained, x, pairs)
+        trained = self._walk(subject.net, x[pairs.flatten()], [*copies, *round_trips])
+        untrained = self._walk(subject.untrained, x[pairs.flatten()], copies)
+        same = self._walk(subject.net, x[alike.flatten()], copies)
         rows = self._accuracy(subject.net, x, y, copies)
-        for s in moved:
-            rows += self._ratios("rho", s, moved[s], other[s], pairs, by_element=True)
-            rows += self._ratios("rho_same_class", s, moved[s], same[s], alike)
-            rows += self._ratios("rho_round_trip", s, returned[s], other[s], pairs, by_element=True)
-            rows += self._ratios("rho_untrained", s, untrained[s], other_untrained[s], pairs)
+        for s, here in trained.items():
+            moved, returned = np.split(here.moved, 2, axis=1)
+            rows += self._ratios("rho", s, moved, here.other, by_element=True)
+            rows += self._ratios("rho_same_class", s, same[s].moved, same[s].other)
+            rows += self._ratios("rho_round_trip", s, returned, here.other, by_element=True)
+            rows += self._ratios("rho_untrained", s, untrained[s].moved, untrained[s].other)
         return rows
 
     def _each(self, transform: Callable[..., Tensor], background: float) -> list[Transform]:
         """A way to transform images for each element."""
         return [partial(transform, element=g, fill=background) for g in self.action.elements()]
 
-    def _moved(
-        self, net: nn.Module, x: Tensor, transforms: Sequence[Transform]
-    ) -> dict[str, Float[np.ndarray, "image element"]]:
-        """How far each transformation moves each image, in every layer.
+    def _walk(
+        self, net: nn.Module, partners: Tensor, transforms: Sequence[Transform]
+    ) -> dict[str, PairedDistanceResult]:
+        """How far each transformation moves each image in every layer, and partners from another.
 
-        The images of a batch are transformed where they are, so each meets its own copy, and their
-        own activations serve all transformations.
+        Each image meets its own copies, in one forward.
         """
-        batches = []
-        with evaluating(net):
-            for images in x.split(self.batch_size):
-                own = _layers(net, images, self.sites)
-                columns = [_apart(own, _layers(net, t(images), self.sites)) for t in transforms]
-                batches.append({s: np.stack([c[s] for c in columns], axis=1) for s in own})
-        return _joined(batches)
-
-    def _between(
-        self, net: nn.Module, x: Tensor, pairs: Int[Tensor, "pair 2"]
-    ) -> dict[str, Float[np.ndarray, " pair"]]:
-        """How far apart the two images of each pair are, in every layer."""
-        batches = []
-        with evaluating(net):
-            for first, second in (batch.unbind(1) for batch in pairs.split(self.batch_size)):
-                one, another = (_layers(net, x[i], self.sites) for i in (first, second))
-                batches.append(_apart(one, another))
-        return _joined(batches)
+        n_pairs = max(1, self.batch_size // (2 * (1 + len(transforms))))
+        found = walk_orbits(
+            net, partners, transforms, self.sites, lambda site: {"d": PairedDistance()}, n_pairs
+        )
+        return {site: reducers["d"].result() for site, reducers in found.items()}
 
     def _ratios(
         self,
@@ -135,15 +115,14 @@ class Invariance:
         site: str,
         moved: Float[np.ndarray, "image element"],
         control: Float[np.ndarray, " pair"],
-        pairs: Int[Tensor, "pair 2"],
         by_element: bool = False,
     ) -> list[Row]:
         """One row for the mean over elements and, if asked, one for each element."""
         if not control.sum():
             note = "no ratio: the layer tells no two of these images apart"
             found = Interval(1.0, 1.0, 1.0)
-            return [row(f"{metric}_undefined", found, len(pairs), site=site, note=note)]
-        of_pairs = moved[pairs.numpy()].mean(axis=1)  # pair × element
+            return [row(f"{metric}_undefined", found, len(control), site=site, note=note)]
+        of_pairs = moved.reshape(len(control), 2, -1).mean(axis=1)  # pair × element
         columns = of_pairs.mean(axis=1, keepdims=True)
         labels, notes = [""], [f"interpolation {self.action.interpolation}"]
         if by_element:
@@ -153,7 +132,7 @@ class Invariance:
             notes += ["pixels move whole" if self.action.exact(g) else notes[0] for g in elements]
         intervals = ratio_of_sums(columns, control, n_boot=self.n_boot)
         return [
-            row(metric, interval, len(pairs), site=site, element=label, note=note)
+            row(metric, interval, len(control), site=site, element=label, note=note)
             for interval, label, note in zip(intervals, labels, notes, strict=True)
         ]
 
@@ -174,35 +153,3 @@ class Invariance:
                 for hit, label in zip(hits, labels, strict=True)
             ),
         ]
-
-
-def _layers(net: nn.Module, images: Tensor, sites: Sequence[str]) -> dict[str, Tensor]:
-    """The images and what every layer makes of them, in float64."""
-    images = images.to(device_of(net))
-    # A copy for the network, whose first layer may work in place.
-    found = activations(net, images.clone(), sites=sites)
-    if PIXELS in found:
-        raise ValueError(f"a layer is called {PIXELS!r}, as the input is in the table; rename it")
-    for site, layer in found.items():
-        if layer.shape[:1] != images.shape[:1]:
-            raise ValueError(
-                f"{site} gave {tuple(layer.shape)} for {len(images)} images, which is no row per "
-                "image; leave it out of sites"
-            )
-    return {site: layer.double() for site, layer in {PIXELS: images, **found}.items()}
-
-
-def _apart(
-    a: Mapping[str, Tensor], b: Mapping[str, Tensor]
-) -> dict[str, Float[np.ndarray, " image"]]:
-    """Euclidean distance between the activations a[i] and b[i], over all units of a layer."""
-    distances = {}
-    for site in a:
-        difference = (a[site] - b[site]).unsqueeze(-1)  # a layer may be one number an image
-        units = tuple(range(1, difference.ndim))
-        distances[site] = torch.linalg.vector_norm(difference, dim=units).cpu().numpy()
-    return distances
-
-
-def _joined(batches: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {site: np.concatenate([batch[site] for batch in batches]) for site in batches[0]}

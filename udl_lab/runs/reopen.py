@@ -28,6 +28,7 @@ class Run:
     folder: RunFolder
     config: DictConfig
     model: LightningModule
+    checkpoint: Path
 
     @property
     def net(self) -> nn.Module:
@@ -80,8 +81,9 @@ def load_run(path: Path | str, weights: Literal["best", "last"] | None = None) -
     folder = folders.reopen(str(path))
     if weights is None:
         weights = folders.read_json(folder.record).get("weights", "last")
-    config, model = load_model(folder.best if weights == "best" else folder.last)
-    return Run(folder, config, model)
+    checkpoint = folder.best if weights == "best" else folder.last
+    config, model = load_model(checkpoint)
+    return Run(folder, config, model, checkpoint)
 
 
 def load_model(checkpoint: Path | str) -> tuple[DictConfig, LightningModule]:

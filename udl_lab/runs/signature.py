@@ -40,7 +40,7 @@ def check(cfg: DictConfig) -> None:
     for key, annotation in _TOP_LEVEL.items():
         _check_value(key, cfg[key], annotation)
     for path, node in _targets(cfg):
-        _check_target(path, node)
+        check_target(path, node)
     if cfg.weights == "best" and not cfg.data.n_validation:
         raise UsageError(
             "weights=best is chosen on the validation split, and data.n_validation=0 leaves none; "
@@ -83,7 +83,7 @@ def _targets(node: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
         yield from _targets(child, f"{path}.{name}" if path else str(name))
 
 
-def _check_target(path: str, node: DictConfig) -> None:
+def check_target(path: str, node: DictConfig) -> None:
     target = _find(path, node["_target_"])
     parameters = inspect.signature(target).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())

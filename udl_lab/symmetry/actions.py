@@ -3,13 +3,16 @@
 An element is a plain number, pair or word, so that it can key a table; the identity is never one.
 """
 
-from abc import ABC, abstractmethod
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Generic, Literal, TypeVar, final
+from typing import ClassVar, Literal, final
 
 import torch
 
+from udl_lab.errors import nearest
+from udl_lab.symmetry.action import Action as Action  # its public place; families build on it
+from udl_lab.symmetry.action import require_stride
 from udl_lab.symmetry.pixels import Images, translate
 from udl_lab.symmetry.rotation import (
     Interpolation,
@@ -18,48 +21,7 @@ from udl_lab.symmetry.rotation import (
     same_angle,
     square_side,
 )
-
-Element = TypeVar("Element")
-
-
-class Action(ABC, Generic[Element]):
-    """A list of transformations, each with its inverse, and what is known of their exactness."""
-
-    name: ClassVar[str]
-
-    @property
-    @abstractmethod
-    def interpolation(self) -> str:
-        """How the elements that are not exact are resampled; "none" when all are exact."""
-
-    @property
-    @abstractmethod
-    def is_group(self) -> bool:
-        """Whether the elements and the identity are closed under composition and inverse."""
-
-    @abstractmethod
-    def elements(self) -> list[Element]:
-        """The elements in a fixed order, without the identity."""
-
-    @abstractmethod
-    def label(self, element: Element) -> str:
-        """What tables and figures call the element."""
-
-    @abstractmethod
-    def apply(self, x: Images, element: Element, fill: float) -> Images:
-        """Every image transformed by the element; what enters the frame is `fill`."""
-
-    @abstractmethod
-    def inverse(self, element: Element) -> Element:
-        """The element that undoes this one, as far as it can be undone."""
-
-    @abstractmethod
-    def exact(self, element: Element) -> bool:
-        """Whether pixels move whole, so that no value is resampled."""
-
-    def round_trip(self, x: Images, element: Element, fill: float) -> Images:
-        """There and back; how far this is from `x` is what resampling and lost pixels cost."""
-        return self.apply(self.apply(x, element, fill), self.inverse(element), fill)
+from udl_lab.symmetry.shifts import compass_label, divided
 
 
 @final
@@ -77,7 +39,7 @@ class Rotations(Action[float]):
     """
 
     degrees: Sequence[float | int]
-    # A frozen field answers the abstract property well; pyright wants another property.
+    # A frozen field answers the property well; pyright wants another property.
     interpolation: Literal["none", Interpolation] = "nearest"  # pyright: ignore[reportIncompatibleMethodOverride]
     name: ClassVar[str] = "rotation"
 
@@ -91,8 +53,13 @@ class Rotations(Action[float]):
         elif self.interpolation == "none":
             raise ValueError(
                 f"a rotation by {resampled[0]:g} degrees resamples the image, so interpolation "
-                f"cannot be 'none'; choose nearest, bilinear or bicubic, or multiples of 90 degrees"
+                f"cannot be 'none'; choose nearest, bilinear, bicubic, fourier, or multiples of "
+                f"90 degrees"
             )
+
+    @property
+    def identity(self) -> float:
+        return 0.0
 
     @property
     def is_group(self) -> bool:
@@ -104,7 +71,7 @@ class Rotations(Action[float]):
         return list(self.degrees)
 
     def label(self, element: float) -> str:
-        return f"{element:+.10g}"
+        return "identity" if element == self.identity else f"{element:+.10g}"
 
     def apply(self, x: Images, element: float, fill: float) -> Images:
         square_side(*x.shape[-2:])
@@ -121,10 +88,27 @@ class Rotations(Action[float]):
 
     def inverse(self, element: float) -> float:
         """The opposite angle, named as the family names it: -90 is 270 where 270 is an element."""
-        return next((angle for angle in self.degrees if same_angle(angle, -element)), -element)
+        return self._named(-element)
 
     def exact(self, element: float) -> bool:
         return same_angle(4 * element, 0.0)
+
+    def compose(self, g: float, h: float) -> float:
+        """The sum of the angles, named as the family names it."""
+        return self._named(math.remainder(g + h, 360))
+
+    def restrict(self, element: float, stride: int) -> float:
+        """The same rotation, if it is exact.
+
+        Raises:
+            ValueError: when it is not.
+        """
+        require_stride(stride)
+        return self.require_exact(element)
+
+    def _named(self, degrees: float) -> float:
+        known = (self.identity, *self.degrees)
+        return next((angle for angle in known if same_angle(angle, degrees)), degrees)
 
 
 @final
@@ -157,11 +141,12 @@ class Translations(Action[tuple[int, int]]):
                 raise ValueError(f"pixels: {distance} is listed twice; list each distance once")
 
     @property
-    def interpolation(self) -> str:
-        return "none"
+    def identity(self) -> tuple[int, int]:
+        return 0, 0
 
     @property
-    def is_group(self) -> bool:
+    def invertible(self) -> bool:
+        """False: what left the frame is lost."""
         return False
 
     def elements(self) -> list[tuple[int, int]]:
@@ -170,9 +155,7 @@ class Translations(Action[tuple[int, int]]):
         return [(right * p, down * p) for p in self.pixels for right, down in compass]
 
     def label(self, element: tuple[int, int]) -> str:
-        right, down = element
-        sideways = f"{'right' if right > 0 else 'left'}{abs(right)}" if right else ""
-        return sideways + (f"{'down' if down > 0 else 'up'}{abs(down)}" if down else "")
+        return compass_label(element)
 
     def apply(self, x: Images, element: tuple[int, int], fill: float) -> Images:
         """Every image moved.
@@ -192,8 +175,25 @@ class Translations(Action[tuple[int, int]]):
     def inverse(self, element: tuple[int, int]) -> tuple[int, int]:
         return -element[0], -element[1]
 
-    def exact(self, element: tuple[int, int]) -> bool:
-        return True
+    def compose(self, g: tuple[int, int], h: tuple[int, int]) -> tuple[int, int]:
+        """Refused.
+
+        Raises:
+            ValueError: always: 1 pixel right and then 1 left loses a column, which no move does.
+        """
+        raise ValueError(
+            f"translations onto a background are no group: {self.label(h)} and then "
+            f"{self.label(g)} is no translation where pixels left the frame; use CircularShifts"
+        )
+
+    def restrict(self, element: tuple[int, int], stride: int) -> tuple[int, int]:
+        """The move on a layer of this stride, in the layer's own pixels.
+
+        Raises:
+            ValueError: when the stride does not divide it.
+        """
+        right, down = divided(element, stride)
+        return right, down
 
 
 @final
@@ -205,8 +205,8 @@ class Flips(Action[str]):
     _dims: ClassVar = {"horizontal": (-1,), "vertical": (-2,), "both": (-2, -1)}
 
     @property
-    def interpolation(self) -> str:
-        return "none"
+    def identity(self) -> str:
+        return "identity"
 
     @property
     def is_group(self) -> bool:
@@ -216,18 +216,31 @@ class Flips(Action[str]):
     def elements(self) -> list[str]:
         return list(self._dims)
 
-    def label(self, element: str) -> str:
-        return element
-
     def apply(self, x: Images, element: str, fill: float) -> Images:
-        """Every image mirrored; `fill` is not used, nothing enters the frame."""
-        return x.flip(self._dims[element])
+        """Every image mirrored; `fill` is not used, nothing enters the frame.
+
+        Raises:
+            ValueError: for an element that is none.
+        """
+        return x.flip(self._axes(element))
 
     def inverse(self, element: str) -> str:
         return element
 
-    def exact(self, element: str) -> bool:
-        return True
+    def compose(self, g: str, h: str) -> str:
+        """The flip along the axes that only one of the two mirrors."""
+        axes = {*self._axes(g)} ^ {*self._axes(h)}
+        return next((flip for flip in self._dims if axes == {*self._dims[flip]}), self.identity)
+
+    def restrict(self, element: str, stride: int) -> str:
+        """The same flip."""
+        require_stride(stride)
+        return element
+
+    def _axes(self, element: str) -> tuple[int, ...]:
+        if element != self.identity and element not in self._dims:
+            raise ValueError(f"{element!r} is no flip; {nearest(element, self._dims)}")
+        return self._dims.get(element, ())
 
 
 def _check_degrees(degrees):

@@ -1,8 +1,8 @@
-"""Moves of whole pixels: a gather, translations, mirror images. No value is resampled."""
+"""Moves of whole pixels: a gather, translations, mirrors, quarter turns. Nothing is resampled."""
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, Real
 from torch import Tensor
 
 Images = Float[Tensor, "batch channel height width"]
@@ -58,3 +58,12 @@ def flip(x: Images, horizontal: Bool[Tensor, " batch"], vertical: Bool[Tensor, "
 
     x = torch.where(of_image(horizontal), x.flip(-1), x)
     return torch.where(of_image(vertical), x.flip(-2), x)
+
+
+def quarter_turns(x: Images, quarters: Real[Tensor, " #batch"]) -> Images:
+    """Each square image turned counter-clockwise by its own whole number of quarter turns."""
+    turned = x
+    for k in (1, 2, 3):
+        chosen = (torch.remainder(quarters, 4) == k)[:, None, None, None]
+        turned = torch.where(chosen, torch.rot90(x, k, (-2, -1)), turned)
+    return turned

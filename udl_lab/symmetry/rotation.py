@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from jaxtyping import Float64, Int64, Real
 from torch import Tensor, nn
 
-from udl_lab.symmetry.pixels import Images, gather_pixels, pixel_index
+from udl_lab.symmetry.fourier import fourier_rotate
+from udl_lab.symmetry.pixels import Images, gather_pixels, pixel_index, quarter_turns
 
-Interpolation = Literal["nearest", "bilinear", "bicubic"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "fourier"]
 
 # Angles this close are the same: sums such as -179.7 + 299 * 0.3 miss -90 by rounding alone.
 _SAME_DEGREES = 1e-9
@@ -31,8 +32,9 @@ def rotate(
 
     Positive is counter-clockwise as displayed, the sense of `torch.rot90(x, 1, (-2, -1))`. The
     image lies on an endless background of value `fill`, which enters at the corners and is blended
-    at the edges. Bicubic (Keys' kernel, a = -0.75) may overshoot the range of the image. Multiples
-    of 90 degrees move whole pixels and resample nothing, whatever the interpolation.
+    at the edges. Bicubic (Keys' kernel, a = -0.75) may overshoot the range of the image; Fourier
+    (`fourier_rotate`) rings at edges and blurs least. Multiples of 90 degrees move whole pixels and
+    resample nothing, whatever the interpolation.
 
     Raises:
         ValueError: when the images are not square.
@@ -43,14 +45,13 @@ def rotate(
         return gather_pixels(x, rotation_index(side, degrees).expand(len(x), -1), fill)
     quarters = torch.round(degrees / 90)
     rest = degrees - 90 * quarters
-    turned = _quarter_turns(x, quarters)
+    turned = quarter_turns(x, quarters)
     exact = rest.abs() <= _SAME_DEGREES
-    # grid_sample (align_corners=False) measures places in half sides from the centre.
-    places = torch.stack(source_places(side, torch.deg2rad(rest)), dim=-1) * (2 / side)
-    places = places.to(x.dtype).expand(len(x), -1, -1, -1)
-    # Its padding is zero, so `fill` is made the zero of the image, and put back afterwards.
-    sampled = F.grid_sample(turned - fill, places, mode=interpolation, align_corners=False)
-    return torch.where(exact[:, None, None, None], turned, sampled + fill)
+    if interpolation == "fourier":
+        sampled = fourier_rotate(x, degrees, fill=fill)
+    else:
+        sampled = _grid_sample(turned, rest, interpolation, fill)
+    return torch.where(exact[:, None, None, None], turned, sampled)
 
 
 def source_places(
@@ -159,10 +160,11 @@ def check_interpolation(name: str, also: str | None = None) -> None:
         raise ValueError(f"unknown interpolation {name!r}; {guess}choose from {', '.join(known)}")
 
 
-def _quarter_turns(x, quarters):
-    """Each image turned by its own number of quarter turns, exactly."""
-    turned = x
-    for k in (1, 2, 3):
-        chosen = (torch.remainder(quarters, 4) == k)[:, None, None, None]
-        turned = torch.where(chosen, torch.rot90(x, k, (-2, -1)), turned)
-    return turned
+def _grid_sample(x, degrees, interpolation, fill):
+    """Each image resampled from the four or sixteen pixels around a place."""
+    # grid_sample (align_corners=False) measures places in half sides from the centre.
+    side = x.shape[-1]
+    places = torch.stack(source_places(side, torch.deg2rad(degrees)), dim=-1) * (2 / side)
+    places = places.to(x.dtype).expand(len(x), -1, -1, -1)
+    # Its padding is zero, so `fill` is made the zero of the image, and put back afterwards.
+    return F.grid_sample(x - fill, places, mode=interpolation, align_corners=False) + fill
