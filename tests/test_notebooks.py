@@ -20,7 +20,8 @@ def test_the_rendered_notebook_has_the_cells_of_its_script(script):
     source = jupytext.read(script)
     rendered = jupytext.read(script.with_suffix(".ipynb"))
     cells = [[(cell.cell_type, cell.source) for cell in nb.cells] for nb in (source, rendered)]
-    assert cells[0] == cells[1], f"run `make notebook NAME={script.stem} RUN=…`: the .ipynb is out of step"
+    remedy = f"run `make notebook NAME={script.stem} RUN=…`: the .ipynb is out of step"
+    assert cells[0] == cells[1], remedy
 
 
 @pytest.mark.parametrize("script", NOTEBOOKS, ids=lambda p: p.stem)

@@ -66,13 +66,18 @@ def probe(
     run = load_run(path, weights)
     if root is not None:
         OmegaConf.update(run.config, "data.root", root)
+    shape = tuple(run.config.example.shape)
+    try:
+        action.check((3, *shape))
+    except ValueError as error:
+        raise UsageError(f"symmetry={symmetry} on inputs of shape {shape}: {error}") from error
     subject = run.subject()
     images = {"n_images": n_images, "n_boot": n_boot}
     layers = Layerwise(action, sites, batch_size=batch_size, undivided=undivided, **images)
     distances = Invariance(action, sites, batch_size=batch_size, **images)
     try:
         rows = [*distances(subject), *layers(subject)]
-        findings = audit(run.net, tuple(run.config.example.shape), action)
+        findings = audit(run.net, shape, action)
     except ValueError as error:
         raise UsageError(f"symmetry={symmetry}: {error}") from error
     table = pd.DataFrame(records(replace(r, measure=symmetry) for r in rows))
