@@ -75,7 +75,7 @@ def main(arguments_given: Sequence[str] | None = None) -> None:
                 net(turned(images))
 
     def stream() -> None:
-        walk_orbits(net, x, [turned], ["*"], lambda site: {"d": PairedDistance()}, BATCH // 4)
+        walk_orbits(net, x, [turned], ["*"], lambda site: {"d": PairedDistance()}, BATCH // 2)
 
     def store() -> None:
         with torch.no_grad():

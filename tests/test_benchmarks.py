@@ -105,3 +105,13 @@ def test_missing_data_are_named_with_the_remedy(script, tmp_path, capsys):
         script("mlp_epoch").main(["--data-root", str(tmp_path)])
     assert exit_.value.code == 2
     assert "UDL_DATA" in capsys.readouterr().err
+
+
+def test_the_cost_of_measuring_is_compared_with_plain_forwards(script, few_digits, capsys):
+    script("probes").main(["--data-root", few_digits, "--images", "32", *ONCE])
+    printed = capsys.readouterr().out
+    assert list(rows(printed)) == [
+        "two plain forwards", "streamed distances", "storing all activations",
+    ]  # fmt: skip
+    assert "over 32 pairs" in printed
+    assert printed.count("target: at most") == 2

@@ -84,9 +84,7 @@ def test_a_run_that_is_not_there_is_named(tmp_path):
 
 
 def test_an_action_whose_laws_fail_is_refused_before_anything_is_measured(run, monkeypatch):
-    broken = FunctionAction(
-        "half turn", {"turned": lambda x: x.roll(1, -1)}, {"turned": "turned"}
-    )
+    broken = FunctionAction("half turn", {"turned": lambda x: x.roll(1, -1)}, {"turned": "turned"})
     monkeypatch.setattr("udl_lab.runs.probing.make_action", lambda *given: broken)
     before = left(run)
     with pytest.raises(UsageError, match=r"fails its check: inverse"):

@@ -71,10 +71,10 @@ def test_the_identity_changes_nothing_and_inverses_undo_what_is_exact(action, sh
     assert inexact == (action.interpolation != "none")
 
 
-@each_action
-def test_composing_with_the_identity_or_the_inverse_is_as_it_must_be(action, shape):
-    if not action.invertible:
-        pytest.skip("no group, by its own word")  # Translations; its refusal is tested elsewhere
+# All but translations onto a background, whose refusal to compose is tested where they are.
+@pytest.mark.parametrize("name", [n for n, (action, _) in ACTIONS.items() if action.invertible])
+def test_composing_with_the_identity_or_the_inverse_is_as_it_must_be(name):
+    action, _ = ACTIONS[name]
     for g in action.elements():
         assert action.compose(g, action.identity) == action.compose(action.identity, g) == g
         assert action.compose(g, action.inverse(g)) == action.identity

@@ -45,10 +45,12 @@ def norm(a: Float[Tensor, "image ..."]) -> Float64[Tensor, " image"]:
     flat = in_memory_order(_single(a))
     if flat.dtype == torch.float64 or flat.shape[1] <= _RUN:
         return torch.linalg.vector_norm(flat, dim=1, dtype=torch.float64)
-    whole = flat.shape[1] - flat.shape[1] % _RUN
-    parts = [flat[:, :whole].unflatten(1, (-1, _RUN)), flat[:, None, whole:]]
-    runs = torch.cat([torch.linalg.vector_norm(part, dim=2) for part in parts if part.numel()], 1)
-    return torch.linalg.vector_norm(runs.double(), dim=1)
+    rest = flat.shape[1] % _RUN
+    whole = flat[:, : flat.shape[1] - rest].unflatten(1, (-1, _RUN))
+    runs = torch.linalg.vector_norm(whole, dim=2)
+    if rest:
+        runs = torch.cat([runs, torch.linalg.vector_norm(flat[:, -rest:], dim=1)[:, None]], dim=1)
+    return torch.linalg.vector_norm(runs, dim=1, dtype=torch.float64)
 
 
 def in_memory_order(a: Float[Tensor, "image ..."]) -> Float[Tensor, "image all_units"]:

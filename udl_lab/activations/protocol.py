@@ -56,7 +56,8 @@ def pair_numbers(
         )
     numbers = ids.detach().cpu().numpy().astype(np.int64)
     first, second = numbers[::2], numbers[1::2]
-    if len(numbers) % 2 or (first % 2).any() or (first < 0).any() or (second != first + 1).any():
+    # One look at all: this runs for every layer of every batch.
+    if len(numbers) % 2 or ((first % 2 != 0) | (first < 0) | (second != first + 1)).any():
         raise ValueError(
             f"images {numbers[:6].tolist()} … do not come in pairs; give the images 2p and 2p + 1 "
             "next to each other"
@@ -79,7 +80,7 @@ class SeenPairs:
         Raises:
             ValueError: if one of them has been counted, or stands here twice.
         """
-        self._take({int(p) for p in pairs}, len(pairs))
+        self._take(set(pairs.tolist()), len(pairs))
 
     def merge(self, other: "SeenPairs") -> None:
         """Count what the other has counted; see `add`."""

@@ -45,7 +45,8 @@ def fourier_shift_along(
     n, components = x.shape[dim], torch.fft.rfft(x, dim=dim)
     frequency, nyquist = _frequencies(x, dim)
     phase = torch.as_tensor(pixels, dtype=torch.float64, device=x.device) * frequency
-    # At the Nyquist frequency the phase is pi a, and only its cosine is kept.
+    # At the Nyquist frequency the phase is pi a, and only its cosine is kept: a real result has no
+    # other. The inverse transform on CPUs drops the sine by itself; no backend promises to.
     factor = torch.complex(torch.cos(phase), torch.where(nyquist, 0.0, -torch.sin(phase)))
     return torch.fft.irfft(components * factor.to(components.dtype), n=n, dim=dim)
 
