@@ -56,7 +56,7 @@ def test_validation_numbers_are_means_over_the_whole_split(make_trainer):
     with torch.no_grad():
         errors = (model(data.validation.x)[:, 0].double() - data.validation.y).abs()
     # The metric sums 1,200 errors in float32.
-    assert trainer.callback_metrics["val/loss"].item() == pytest.approx(
+    assert trainer.callback_metrics["val/mae"].item() == pytest.approx(
         errors.mean().item(), rel=1e-5
     )
     right = int((errors < 0.5).sum())

@@ -22,7 +22,7 @@ class DivergedError(Exception):
 
 
 class TrainingLog(L.Callback):
-    """Logs `train/loss_nats` and the other numbers that `training_step` returns.
+    """Logs the loss, under the module's `loss_name`, and the other numbers of `training_step`.
 
     A row is the mean over the steps since the last row, over all processes; it never mixes epochs.
     A call of `training_step` returns the numbers of one step, or a row of those of several.
@@ -100,10 +100,15 @@ class TrainingLog(L.Callback):
             ]
             raise DivergedError(of_each[int(finite.logical_not().nonzero()[0])])
         means = {f"train/{name}": float(column.mean()) for name, column in columns.items()}
-        means["train/loss_nats"] = means.pop("train/loss")
+        means[f"train/{loss_name(trainer.lightning_module)}"] = means.pop("train/loss")
         means["epoch"] = trainer.current_epoch
         for logger in trainer.loggers:
             logger.log_metrics(means, step=trainer.global_step)
+
+
+def loss_name(module: L.LightningModule) -> str:
+    """What the module calls its loss in the logs: with its unit, `loss_nats` unless it says."""
+    return getattr(module, "loss_name", "loss_nats")
 
 
 def _over_processes(trainer: L.Trainer, numbers: list[Tensor]) -> Tensor:

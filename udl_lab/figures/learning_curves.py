@@ -3,9 +3,14 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
+_LOSSES = {
+    "loss_nats": "cross-entropy (nats per example)",
+    "mae": "mean absolute error",
+    "loss": "loss with its penalties",
+}
 _PANELS = (
-    ("loss_nats", "Loss", "cross-entropy (nats per example)"),
-    ("accuracy", "Accuracy", "accuracy (share of examples)"),
+    (tuple(_LOSSES), "Loss"),
+    (("accuracy",), "Accuracy"),
 )
 
 _NAMES = {
@@ -27,8 +32,9 @@ def learning_curves(metrics: pd.DataFrame, title: str) -> Figure:
     figure = Figure(figsize=(11, 4.4), layout="constrained")
     figure.suptitle(title)
     drawn = {}  # a split has one colour in both panels, and one line in the legend
-    for axes, (quantity, name, unit) in zip(figure.subplots(1, 2), _PANELS, strict=True):
-        for column in sorted(c for c in metrics.columns if c.endswith(quantity)):
+    for axes, (quantities, name) in zip(figure.subplots(1, 2), _PANELS, strict=True):
+        found = {c: q for c in sorted(metrics.columns) for q in quantities if _ends_with(c, q)}
+        for column, quantity in found.items():
             points = metrics[["step", column]].dropna()
             split = column.removesuffix(f"/{quantity}").removesuffix(f"_{quantity}")
             colour = drawn[split].get_color() if split in drawn else f"C{len(drawn)}"
@@ -38,7 +44,10 @@ def learning_curves(metrics: pd.DataFrame, title: str) -> Figure:
                 points["step"], points[column], marker=marker, color=colour, label=label
             )
             drawn.setdefault(split, line)
-        axes.set(title=name, xlabel="optimiser step", ylabel=unit)
+        units = [_LOSSES.get(q, "accuracy (share of examples)") for q in found.values()]
+        axes.set(
+            title=name, xlabel="optimiser step", ylabel=",\n".join(dict.fromkeys(units)) or name
+        )
         axes.grid(alpha=0.3)
     if drawn:
         figure.legend(
@@ -46,3 +55,8 @@ def learning_curves(metrics: pd.DataFrame, title: str) -> Figure:
             frameon=False,
         )  # fmt: skip
     return figure
+
+
+def _ends_with(column: str, quantity: str) -> bool:
+    """Whether a column is `split/quantity` or `watch/split_quantity`."""
+    return column.endswith((f"/{quantity}", f"_{quantity}")) and "/" in column

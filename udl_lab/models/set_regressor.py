@@ -20,6 +20,7 @@ class SetRegressor(L.LightningModule):
 
     __setattr__ = set_attribute
     takes_groups = True
+    loss_name = "mae"
 
     def __init__(self, net: nn.Module, optimizer: OptimizerSettings) -> None:
         """Take the network and say how it is trained.
@@ -55,11 +56,11 @@ class SetRegressor(L.LightningModule):
         return {"loss": errors.mean(), "accuracy": _right(errors).mean()}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Gather `val/loss` and `val/accuracy` over the whole split."""
+        """Gather `val/mae` and `val/accuracy` over the whole split."""
         errors = self._errors(batch)
         self.val_loss.update(errors)
         self.val_accuracy.update(_right(errors))
-        self.log("val/loss", self.val_loss, on_epoch=True)
+        self.log("val/mae", self.val_loss, on_epoch=True)
         self.log("val/accuracy", self.val_accuracy, on_epoch=True, prog_bar=True)
 
     def configure_optimizers(self):

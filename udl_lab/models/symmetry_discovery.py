@@ -26,6 +26,8 @@ class SymmetryDiscovery(L.LightningModule):
 
     __setattr__ = set_attribute
     takes_groups = True
+    loss_name = "loss"  # cross-entropy and penalties, no longer in nats
+    monitored = "val/loss_nats"
 
     def __init__(
         self,
@@ -69,7 +71,7 @@ class SymmetryDiscovery(L.LightningModule):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The loss and its three parts, and the share of right answers.
 
-        The loss is in nats for α = β = 0 only; the log calls it `train/loss_nats` all the same.
+        The loss is in nats for α = β = 0 only; the log calls it `train/loss`.
         """
         logits = self.net(batch.x)
         weights = first_weights(self.net)

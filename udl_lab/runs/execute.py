@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from udl_lab.callbacks.checkpoint_on_signal import CheckpointOnSignal
 from udl_lab.callbacks.embed_config import EmbedConfig
 from udl_lab.callbacks.progress_bar import NoProfiler, ProgressBar
-from udl_lab.callbacks.training_log import DivergedError, TrainingLog
+from udl_lab.callbacks.training_log import DivergedError, TrainingLog, loss_name
 from udl_lab.data.resident import ResidentData
 from udl_lab.errors import UsageError
 from udl_lab.models.several_steps import steps_per_call
@@ -59,7 +59,9 @@ def execute(cfg: DictConfig, quiet: bool = False) -> RunFolder:
     data = build_data(cfg)
     model = build_model(cfg)
     watchers = [build(node, f"callbacks.{name}") for name, node in cfg.callbacks.items()]
-    trainer = _trainer(cfg, config, folder, watchers, data.n_validation > 0)
+    # The best checkpoint has the least of this: of the loss, unless the module names another.
+    monitored = getattr(model, "monitored", f"val/{loss_name(model)}")
+    trainer = _trainer(cfg, config, folder, watchers, monitored if data.n_validation else None)
     _check_devices(cfg, trainer)
     data.group = steps_per_call(trainer, model, watchers)
     model.automatic_optimization = data.group == 1
@@ -129,7 +131,7 @@ def _trainer(
     config: dict[str, Any],
     folder: RunFolder,
     watchers: list[L.Callback],
-    validates: bool,
+    monitored: str | None,
 ) -> L.Trainer:
     """The trainer with the lab's own callbacks and loggers; it writes nothing before it fits."""
     callbacks = [
@@ -139,12 +141,12 @@ def _trainer(
         *watchers,
         ModelCheckpoint(str(folder.checkpoints), "last", enable_version_counter=False),
     ]
-    if validates:
+    if monitored is not None:
         callbacks.append(
             ModelCheckpoint(
                 str(folder.checkpoints),
                 "best",
-                monitor="val/loss_nats",
+                monitor=monitored,
                 mode="min",
                 enable_version_counter=False,
             )
