@@ -91,7 +91,7 @@ class Layerwise:
         self.n_cka = n_cka
         self.n_boot = n_boot
         self.batch_size = batch_size
-        self.undivided = undivided
+        self.undivided: Literal["refuse", "skip"] = undivided
 
     def __call__(self, subject: Subject) -> list[Row]:
         """Measure the network and its untrained twin on a sample of the examples.
