@@ -386,3 +386,22 @@ def test_examples_without_sides_are_refused():
 def test_an_output_without_a_row_per_image_is_refused():
     with pytest.raises(ValueError, match=r"f gave \(4,\) for 2 inputs"):
         error(lambda x: x.sum((0, 1, 2)), normal(2, 1, 4, 4))
+
+
+PARTS = ("convolution", "pool", "activation")
+
+
+def test_the_strides_of_a_cropping_network_come_from_its_architecture():
+    """From sizes alone, 28 to 24 to 12 pixels, the second layer's stride could not be told."""
+    from udl_lab.nets.cnn import CNN
+    from udl_lab.randomness import seeded
+
+    with seeded(0, "net"):
+        net = CNN([1, 28, 28], 3, channels=(2, 3), kernel_size=5, pool=2, widths=())
+    x = torch.rand(6, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    subject = Subject(net, net, Examples(x, torch.zeros(6).long()), 0.0)
+    rows = {(row.metric, row.site): row for row in LieDerivative(n_boot=40)(subject)}
+    for site in ("blocks.0.convolution", "blocks.0.pool", "blocks.1.activation"):
+        assert 0 < rows["lie_share", site].estimate < 2
+    alone = LieDerivative(sites=["blocks.1.*"], n_boot=40)(subject)
+    assert {row.site for row in alone} == {f"blocks.1.{part}" for part in PARTS}

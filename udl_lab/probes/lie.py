@@ -13,6 +13,7 @@ enters, and J_f v comes from forward-mode differentiation.
 
 import warnings
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from udl_lab.activations.recorder import Site, record
 from udl_lab.errors import nearest
 from udl_lab.probes.bootstrap import ratio_of_sums
 from udl_lab.probes.flow import Direction, Flow, Maps, flow_of, stride_by_sizes, velocity, without
+from udl_lab.probes.geometry import geometry
 from udl_lab.probes.orbits import in_float64
 from udl_lab.probes.pairing import disjoint_pairs
 from udl_lab.probes.statistics import Interval
@@ -153,7 +155,7 @@ class LieDerivative:
             n_images: how many of the examples; all of them if `None`.
             batch_size: images whose activations are held at once; results differ by rounding only.
             n_boot: resamples behind each interval.
-            strides: see `lie_derivative`.
+            strides: of layers, see `lie_derivative`; the others are read off the architecture.
         """
         self.sites = list(sites)
         self.direction: Direction = direction
@@ -175,11 +177,18 @@ class LieDerivative:
 
     def _rows(self, net: nn.Module, x: Tensor, suffix: str) -> list[Row]:
         net = in_float64(net)
+        places = geometry(net, tuple(x.shape[1:]))
+        strides = {
+            site: place.stride[0]
+            for site, place in places.items()
+            if len(set(place.stride)) == 1
+            and any(fnmatchcase(site, pattern) for pattern in self.sites)
+        } | self.strides
         flows: dict[str, Flow] = {}
         sums: dict[str, list[np.ndarray]] = {}
         for images in x.split(2 * max(1, self.batch_size // 2)):  # partners stay together
             images = images.to(device_of(net), torch.float64)
-            flows = lie_derivative(net, images, self.sites, self.direction, self.strides)
+            flows = lie_derivative(net, images, self.sites, self.direction, strides)
             for site, flow in flows.items():
                 sums.setdefault(site, []).append(_of_pairs(flow))
         rows = []
