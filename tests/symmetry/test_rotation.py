@@ -193,7 +193,9 @@ def test_images_of_a_batch_and_their_channels_do_not_see_each_other(interpolatio
     for i in range(4):
         for c in range(3):
             alone = rotate(x[i : i + 1, c : c + 1], degrees[i : i + 1], interpolation, FILL)
-            assert torch.equal(y[i, c], alone[0, 0])
+            # A transform of many images may add in another order: a few float32 roundings of 1e-7.
+            atol = 1e-5 if interpolation == "fourier" else 0.0
+            torch.testing.assert_close(y[i, c], alone[0, 0], rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
