@@ -140,9 +140,14 @@ import torch.distributed as dist
 from test_layerwise import C4, SMALL, Layerwise, cnn, subject, table
 rank, folder = int(sys.argv[1]), sys.argv[2]
 dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-found = table(Layerwise(C4, batch_size=6, **SMALL), subject(cnn))
+here = subject(cnn)
+nets = {"": here.net, "_untrained": here.untrained}
+report = Layerwise(C4, batch_size=6, **SMALL)
+found = table(lambda subject: report.measure(subject, nets, shared=True), here)
+alone = table(report, here) if rank == 0 else None  # as after a fit: the other process has left
 with open(f"{folder}/{rank}.json", "w") as file:
     json.dump([[list(key), list(value)] for key, value in found.items()], file)
+assert alone is None or alone.keys() == found.keys()
 dist.destroy_process_group()
 """
 

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+from udl_lab.runs.reopen import load_run  # isort: skip  # repairs torchvision, for lightning
+
 import pandas as pd
 import pytest
 import torch
@@ -13,6 +15,29 @@ SMALL = [
     "trainer.enable_progress_bar=false",
     "data.n_train=1024",
 ]
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_is_measured_by_one_and_tracked_by_both(tmp_path):
+    """After the fit one process measures alone: a collective there would wait for ever."""
+    folder = tmp_path / "run"
+    short = ["n_images=40", "n_boot=40", "action.degrees=[90,180,270]"]
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "udl_lab.train", "trainer=ddp_cpu", "callbacks=track_symmetry"),
+            *("logger=csv", "data.n_train=256", "trainer.max_epochs=1", f"run_dir={folder}"),
+            *("measure=c4", "trainer.enable_progress_bar=false"),
+            *(f"measure.{m}.{setting}" for m in ("c4", "rotation") for setting in short),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=120,
+        cwd=tmp_path,
+    )
+    measured = load_run(folder).results
+    assert {"c4/index/output", "rotation/rho/output"} <= set(measured.index)
+    assert measured.loc["c4/index/output", "n"] == 40
+    assert "probe/index/output" in pd.read_csv(folder / "metrics.csv")
 
 
 @pytest.mark.slow

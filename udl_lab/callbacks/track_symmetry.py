@@ -28,8 +28,8 @@ class TrackSymmetry(L.Callback):
             return
         data = trainer.datamodule
         examples = data.validation if len(data.validation.y) else data.train
-        net = pl_module.net
-        rows = self.measurement.without_control(Subject(net, net, examples, data.background))
+        subject = Subject(pl_module.net, pl_module.net, examples, data.background)
+        rows = self.measurement.measure(subject, {"": pl_module.net}, shared=True)
         values = {
             f"probe/{row.key.lstrip('/')}": row.estimate
             for row in rows

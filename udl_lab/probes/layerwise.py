@@ -100,31 +100,41 @@ class Layerwise:
             ValueError: for fewer than four images, a layer without a row per image, or a shift that
                 a layer's stride does not divide (unless such are to be skipped).
         """
-        return self._measure(subject, [("", subject.net), ("_untrained", subject.untrained)])
+        return self.measure(subject, {"": subject.net, "_untrained": subject.untrained})
 
-    def without_control(self, subject: Subject) -> list[Row]:
-        """The same of the network alone: a network that is still learning has no twin at hand."""
-        return self._measure(subject, [("", subject.net)])
+    def measure(
+        self, subject: Subject, nets: Mapping[str, nn.Module], shared: bool = False
+    ) -> list[Row]:
+        """Measure some networks on the subject's examples.
 
-    def _measure(self, subject: Subject, nets: Sequence[tuple[str, nn.Module]]) -> list[Row]:
+        Args:
+            subject: its examples and their background are used.
+            nets: the first is also tested against other images; each by what its rows' metrics end
+                in. A network that is still learning has no untrained twin at hand.
+            shared: see `walk_orbits`.
+        """
         x, y = subject.sample(self.n_images)
         pairs = disjoint_pairs(len(y), generator(0, "probe pairs"))
         if len(pairs) < 2:
             raise ValueError(f"{len(y)} images are too few to fit and to test on; give at least 4")
         images = x[pairs.flatten()].double()
-        walked = [(suffix, self._walk(net, images, subject.background)) for suffix, net in nets]
-        trained = walked[0][1]
+        walked = {
+            suffix: self._walk(net, images, subject.background, shared)
+            for suffix, net in nets.items()
+        }
+        first = next(iter(walked.values()))
         rows = []
-        for site in trained:
-            for suffix, layers in walked:
+        for site in first:
+            for suffix, layers in walked.items():
                 rows += self._rows(site, layers[site], suffix)
-        return rows + self._tests(trained)
+        return rows + self._tests(first)
 
-    def _walk(self, net: nn.Module, images: Tensor, background: float) -> dict[str, "Layer"]:
+    def _walk(
+        self, net: nn.Module, images: Tensor, background: float, shared: bool
+    ) -> dict[str, "Layer"]:
         """The network's layers, each with the results of its reducers."""
         net = in_float64(net)
         places = geometry(net, tuple(images.shape[1:]))
-
         places[PIXELS] = input_geometry(images.shape[1:])
 
         def reducers(site: str) -> Mapping[str, Reducer]:
@@ -141,6 +151,7 @@ class Layerwise:
             self.sites,
             reducers,
             max(1, self.batch_size // 2),
+            shared,
         )
         return {
             site: Layer({name: reducer.result() for name, reducer in reducers.items()})

@@ -2,8 +2,7 @@
 
 The engine of the layer-wise measures. A batch holds whole orbits (each image beside all its copies)
 and whole pairs (each image beside the other image that is its control), so that no activation
-outlives its batch: reducers see it inside the forward hook. In a distributed run every process
-takes a share of the pairs, and the reducers are merged.
+outlives its batch: reducers see it inside the forward hook. Several processes may share a walk.
 """
 
 import copy
@@ -34,6 +33,7 @@ def walk_orbits(
     sites: Sequence[str],
     reducers: Reducers,
     pairs_per_batch: int,
+    shared: bool = False,
 ) -> dict[str, Mapping[str, Reducer]]:
     """Give every layer's activations of all orbits to its reducers.
 
@@ -45,6 +45,8 @@ def walk_orbits(
             must be named where a layer is called several times. A glob takes all calls.
         reducers: makes the reducers of a layer, by name; it is asked once a layer.
         pairs_per_batch: how many pairs are walked at once; results differ by rounding only.
+        shared: each process of a distributed run takes a share of the pairs, and the reducers are
+            merged, so all of them must call. Otherwise this process walks all of them, alone.
 
     Returns:
         The reducers of every layer, the input (`pixels`) first, in order of execution.
@@ -80,12 +82,14 @@ def walk_orbits(
     names = _names(net, x[:2].to(device), sites)
     patterns = [pattern.partition("#")[0] for pattern in sites]
     with evaluating(net), record(net, patterns, copy="guard", reduce=of_layer) as recording:
-        for first, last in _batches(n_pairs, pairs_per_batch):
+        for first, last in _batches(n_pairs, pairs_per_batch, shared):
             images = x[2 * first : 2 * last].to(device)
             ids = torch.arange(2 * first, 2 * last)
             orbit = torch.cat([images, *(transform(images) for transform in transforms)])
             reduce(PIXELS, orbit)
             recording.run(orbit)
+    if not shared:
+        return found
     return {
         name: {key: merge_over_processes(reducer) for key, reducer in of_site.items()}
         for name, of_site in found.items()
@@ -139,10 +143,10 @@ def in_float64(net: nn.Module) -> nn.Module:
     return copy.deepcopy(net).double()
 
 
-def _batches(n_pairs: int, size: int) -> list[tuple[int, int]]:
+def _batches(n_pairs: int, size: int, shared: bool) -> list[tuple[int, int]]:
     """The first and last pair of every batch of this process's share."""
     rank, world = 0, 1
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if shared and torch.distributed.is_available() and torch.distributed.is_initialized():
         rank, world = torch.distributed.get_rank(), torch.distributed.get_world_size()
     if n_pairs < world:
         raise ValueError(f"{n_pairs} pairs of images do not go round {world} processes; give more")
