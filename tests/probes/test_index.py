@@ -47,10 +47,11 @@ def test_constant_units_are_counted_and_in_neither_sum():
     assert np.isnan(constant.index.estimate)
 
 
-def test_the_index_of_a_layer_is_that_of_its_channels_weighted_by_their_variance():
+@pytest.mark.parametrize("whole_group", [True, False])
+def test_the_index_of_a_layer_is_that_of_its_channels_weighted_by_their_variance(whole_group):
     acts = np.random.default_rng(0).normal(size=(4, 20, 6)) * np.arange(1, 7)
-    found = invariance_index(gathered(acts), 4, whole_group=True)
-    total = (found.between + found.within).reshape(3, 2).sum(axis=1)
+    found = invariance_index(gathered(acts), 4, whole_group)
+    total = ((acts - acts.mean(axis=(0, 1))) ** 2).mean(axis=(0, 1)).reshape(3, 2).sum(axis=1)
     by_channel = found.by_channel(3)
     assert np.sum(by_channel * total) / total.sum() == pytest.approx(
         found.index.estimate, rel=1e-12

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -70,8 +71,7 @@ def test_it_refuses_a_random_cnn_that_the_sorted_test_would_pass():
 
 
 def test_simple_cells_are_a_free_orbit_and_complex_cells_are_invariant():
-    make = lambda: Cortex([1, 12, 12], 3, n_templates=5)  # noqa: E731
-    found = table(Layerwise(C4, **SMALL), subject(make))
+    found = table(Layerwise(C4, **SMALL), subject(partial(Cortex, [1, 12, 12], 3, n_templates=5)))
     assert found["certificate", "simple", ""][3].startswith("regular: 5 free orbits of 4")
     assert found["certificate", "complex", ""][3].startswith("trivial")
     assert found["index", "complex", ""][0] == pytest.approx(1, abs=1e-12)
@@ -80,8 +80,8 @@ def test_simple_cells_are_a_free_orbit_and_complex_cells_are_invariant():
 
 def test_circular_convolutions_carry_shifts_and_zero_padding_breaks_them():
     shifts = CircularShifts([[1, 0], [0, 3]])
-    circular = lambda: cnn(padding="same", padding_mode="circular")  # noqa: E731
-    zero = lambda: cnn(padding="same")  # noqa: E731
+    circular = partial(cnn, padding="same", padding_mode="circular")
+    zero = partial(cnn, padding="same")
     for make, exact in ((circular, True), (zero, False)):
         found = table(Layerwise(shifts, metrics=["bracket"], **SMALL), subject(make))
         error = found["bracket_known", "blocks.1.activation", "right1"][0]

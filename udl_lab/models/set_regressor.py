@@ -41,14 +41,8 @@ class SetRegressor(L.LightningModule):
 
     @known_signature
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """The loss to descend, and the numbers that the training log averages.
-
-        With manual optimisation the batch is a group, every batch of it a step, and the numbers are
-        those of each step.
-        """
-        if self.automatic_optimization:
-            return self.losses(batch)
-        return take_steps(self, batch.split(self.trainer.datamodule.batch_size), self.losses)
+        """Take a step, or those of a group, by `losses`."""
+        return take_steps(self, batch, self.losses)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The mean absolute error of a batch, and the share of right answers."""

@@ -69,28 +69,32 @@ def _overrides(cls: type, base: type) -> bool:
 
 
 def take_steps(
-    module: L.LightningModule,
-    batches: Iterable[Batch],
-    losses: Callable[[Batch], dict[str, Tensor]],
+    module: L.LightningModule, batch: Batch, losses: Callable[[Batch], dict[str, Tensor]]
 ) -> dict[str, Tensor]:
-    """One optimiser step a batch; the numbers of each step, stacked.
+    """A `training_step` of one step or of several.
+
+    With automatic optimisation Lightning takes the step, and these are its numbers. With manual
+    optimisation the batch is a group: every batch of it is a step that is taken here, and the
+    numbers of each are stacked.
 
     Args:
-        module: attached to a trainer, with manual optimisation and one optimiser.
-        batches: one for each step.
-        losses: what a `training_step` returns for a batch: `loss`, and numbers to log.
+        module: attached to a trainer, with one optimiser.
+        batch: one batch, or a group of those of the data module's size.
+        losses: the numbers of one batch: `loss`, and others to log.
     """
+    if module.automatic_optimization:
+        return losses(batch)
     # The optimiser itself: Lightning's wrapper costs as much a step as the hooks saved here.
-    optimizer = module.optimizers().optimizer  # type: ignore[union-attr]
+    optimizer = module.optimizers().optimizer  # type: ignore[union-attr]  # one, and not a list
     # What `trainer.global_step` counts where the module takes its steps itself.
     loop = module.trainer.fit_loop.epoch_loop
     taken = loop.manual_optimization.optim_step_progress
     parameters = [weight for group in optimizer.param_groups for weight in group["params"]]
     rows = []
-    for batch in batches:
+    for step in batch.split(module.trainer.datamodule.batch_size):
         for weight in parameters:  # `zero_grad` without its profiling
             weight.grad = None
-        numbers = losses(batch)
+        numbers = losses(step)
         taken.increment_ready()
         numbers["loss"].backward()
         optimizer.step()

@@ -60,13 +60,8 @@ class SymmetryDiscovery(L.LightningModule):
 
     @known_signature
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """The loss to descend, and the numbers that the training log averages.
-
-        With manual optimisation the batch is a group; see `Classifier`.
-        """
-        if self.automatic_optimization:
-            return self.losses(batch)
-        return take_steps(self, batch.split(self.trainer.datamodule.batch_size), self.losses)
+        """Take a step, or those of a group, by `losses`."""
+        return take_steps(self, batch, self.losses)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The loss and its three parts, and the share of right answers.

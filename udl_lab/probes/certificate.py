@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from udl_lab.probes.bracket import Permutation, compose
+from udl_lab.probes.statistics import Interval
 
 Element = TypeVar("Element")
 
@@ -26,7 +27,7 @@ class Certificate(Generic[Element]):
     """What is known of one layer."""
 
     permutations: Mapping[Element, Permutation]
-    error: float  # the largest held-out relative error over the elements
+    error: Interval  # the largest held-out relative error over the elements
     law: float  # share of (g, h, channel) at which P_g P_h is not P_gh
     orbits: list[list[int]]  # channels that the recovered permutations take into each other
     order: int  # of the group
@@ -34,7 +35,7 @@ class Certificate(Generic[Element]):
     @property
     def granted(self) -> bool:
         """Whether the recovered action is exact on new images and obeys the group's law."""
-        return self.error < EXACT and self.law == 0
+        return self.error.estimate < EXACT and self.law == 0
 
     @property
     def representation(self) -> str:
@@ -86,7 +87,7 @@ def certify(
                     "group can be certified"
                 )
             broken += int(np.count_nonzero(compose(index[h], index[g]) != index[both]))
-    error = max(p.error.estimate for p in permutations)
+    error = max((p.error for p in permutations), key=lambda error: error.estimate)
     law = broken / (len(elements) ** 2 * n)
     return Certificate(found, error, law, _orbits(list(index.values())), len(elements) + 1)
 

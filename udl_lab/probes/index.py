@@ -22,16 +22,15 @@ class Index:
 
     index: Interval  # between / total, summed over units; nan for a layer that is constant
     degenerate: float  # the share of units that are constant: they are in neither sum
-    between: Float[np.ndarray, " unit"]  # 0 where degenerate, as the next
-    within: Float[np.ndarray, " unit"]
+    between: Float[np.ndarray, " unit"]  # as estimated; 0 where degenerate, as the next
+    total: Float[np.ndarray, " unit"]
     n: int  # images
 
     def by_channel(self, n_channels: int) -> Float[np.ndarray, " channel"]:
         """The index of each channel, whose units follow one another; nan for a constant one."""
-        between, within = (
-            part.reshape(n_channels, -1).sum(axis=1) for part in (self.between, self.within)
+        between, total = (
+            part.reshape(n_channels, -1).sum(axis=1) for part in (self.between, self.total)
         )
-        total = between + within
         return np.divide(between, total, out=np.full(n_channels, np.nan), where=total > 0)
 
 
@@ -51,6 +50,7 @@ def invariance_index(
     counts = variance.counts
 
     def parts(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The between-variance and the total, by unit."""
         n = counts[blocks].sum()
         mean = variance.mean_sum[blocks].sum(axis=0) / n
         square = variance.square_sum[blocks].sum(axis=0) / n
@@ -58,19 +58,18 @@ def invariance_index(
         between = square - mean**2
         # The difference of two sums is known to their rounding: a constant unit has no variance.
         between[between <= 64 * np.finfo(np.float64).eps * square] = 0.0
-        return between, within
+        excess = 0.0 if whole_group else within / (n_elements - 1)
+        return between - excess, between + within
 
     def of_layer(blocks: np.ndarray) -> float:
-        between, within = (float(part.sum()) for part in parts(blocks))
-        excess = 0.0 if whole_group else within / (n_elements - 1)
-        total = between + within
-        return (between - excess) / total if total else np.nan
+        between, total = (float(part.sum()) for part in parts(blocks))
+        return between / total if total else np.nan
 
-    between, within = parts(np.ones(len(counts), dtype=bool))
+    between, total = parts(np.ones(len(counts), dtype=bool))
     return Index(
         leave_one_block_out(of_layer, len(counts), level),
-        float(np.mean(between + within == 0)),
+        float(np.mean(total == 0)),
         between,
-        within,
+        total,
         int(counts.sum()),
     )

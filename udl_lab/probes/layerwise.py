@@ -191,7 +191,7 @@ class Layerwise:
         n_elements = 1 + len(self.action.elements())
         found = invariance_index(layer["variance"], n_elements, whole)
         note = "whole group" if whole else "a sample of the orbit, ANOVA estimate"
-        share = Interval(found.degenerate, found.degenerate, found.degenerate)
+        share = _exactly(found.degenerate)
         rows = [
             row(f"index{suffix}", found.index, found.n, site=site, note=note),
             row(f"index{suffix}_degenerate", share, found.n, site=site, note="constant units"),
@@ -221,7 +221,8 @@ class Layerwise:
             name = f"bracket_{metric}{suffix}"
             if np.isnan(found.estimate):
                 return  # no action on this layer, or nothing in it
-            rows.append(row(name, found, half, site=site, element=labels[element], note=note))
+            n = n_pairs - half
+            rows.append(row(name, found, n, site=site, element=labels[element], note=note))
 
         cost = layer.get("cost")
         permutations = shared_permutations(cost, self.n_boot) if cost else []
@@ -261,15 +262,15 @@ class Layerwise:
         permutations = shared_permutations(layer["cost"], self.n_boot)
         elements = self.action.elements()
         found = certify(elements, permutations, self.action.compose, self.action.identity)
-        n = len(layer["sorted"].other) // 2
+        n_pairs = len(layer["sorted"].other)
         numbers = {
-            "certificate": float(found.granted),
+            "certificate": _exactly(float(found.granted)),
             "certificate_error": found.error,
-            "certificate_law": found.law,
-            "certificate_gap": float(np.min([p.gap for p in permutations])),
+            "certificate_law": _exactly(found.law),
+            "certificate_gap": _exactly(float(np.min([p.gap for p in permutations]))),
         }
         return [
-            row(f"{name}{suffix}", Interval(v, v, v), n, site=site, note=found.representation)
+            row(f"{name}{suffix}", v, n_pairs - n_pairs // 2, site=site, note=found.representation)
             for name, v in numbers.items()
         ]
 
@@ -282,13 +283,18 @@ class Layerwise:
         n = len(next(iter(layers.values()))["paired"].other)
         note = "sign-flip test over image pairs, Holm over layers"
         return [
-            row("moved_p", Interval(p, p, p), n, site=site, note=note)
+            row("moved_p", _exactly(p), n, site=site, note=note)
             for site, p in zip(found, map(float, holm(np.array(list(found.values())))), strict=True)
         ]
 
 
 class Layer(dict[str, Any]):
     """The results of a layer's reducers, by name."""
+
+
+def _exactly(value: float) -> Interval:
+    """A number that is counted, not estimated."""
+    return Interval(value, value, value)
 
 
 def _of_pairs(values: np.ndarray) -> np.ndarray:
