@@ -9,6 +9,7 @@ from lightning.fabric.utilities.types import _Stateful
 
 from udl_lab.data.loader import Place, ResidentLoader, legacy_order, named_order
 from udl_lab.data.source import Examples
+from udl_lab.randomness import generator
 
 N = 103  # 10 batches of 10 and one of 3
 EXAMPLES = Examples(torch.arange(N * 4).reshape(N, 1, 2, 2).float(), torch.arange(N))
@@ -121,6 +122,14 @@ def test_each_batch_epoch_and_seed_has_an_augmentation_of_its_own():
         for batch in loader(augmentation=Rotation(step_degrees=None), seed=seed, epoch=epoch)
     ]
     assert len(set(drawn)) == len(drawn) == 44
+
+
+@pytest.mark.parametrize("order", ["named", None])
+def test_a_batch_draws_from_the_stream_of_its_epoch_and_its_number(order):
+    """The stream that is written down: what a run recorded can be drawn again by anyone."""
+    for i, batch in enumerate(loader(order, Rotation(), seed=5, epoch=2)):
+        expected = Rotation().draw(len(batch.y), generator(5, "augment", 2, i))
+        assert torch.equal(batch.drawn, expected)
 
 
 def test_the_augmentation_is_drawn_but_not_applied():

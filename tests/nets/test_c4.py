@@ -129,7 +129,7 @@ def test_the_geometries_that_turns_keep_are_those_of_the_rule():
         holds = bool(error(layer, images(1, 1, side, side), 1) < 1e-12)
         assert holds == ((side + 2 * padding - kernel) % stride == 0)
         try:
-            check_turns(side, [Window("layer", kernel, stride, padding)])
+            check_turns(side, {"layer": Window(kernel, stride, padding, padding)})
         except ValueError:
             assert not holds
         else:

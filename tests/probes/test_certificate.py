@@ -6,6 +6,7 @@ import pytest
 from udl_lab.probes.bracket import Permutation
 from udl_lab.probes.certificate import certify
 from udl_lab.probes.statistics import Interval
+from udl_lab.symmetry.groups import Symmetric
 
 QUARTERS = [1, 2, 3]
 
@@ -65,6 +66,26 @@ def test_the_law_counts_the_channels_that_disagree():
     # A representation of C4 that factors through C2: lawful, with an orbit of two.
     assert found.law == 0
     assert [len(orbit) for orbit in found.orbits] == [2, 1, 1]
+
+
+def test_the_law_is_that_of_the_group_where_the_order_of_two_elements_matters():
+    """Three channels that S3 permutes: what is at place i goes to place g[i], by hand."""
+    group = Symmetric(3)
+    elements = [g for g in group.elements() if g != group.identity]
+    came_from = [[g.index(place) for place in range(3)] for g in elements]
+    found = certify(elements, [recovered(p) for p in came_from], group.compose, group.identity)
+    assert found.law == 0 and found.granted
+    # Elements in the place of their inverses multiply in the wrong order.
+    other = certify(elements, [recovered(g) for g in elements], group.compose, group.identity)
+    assert other.law > 0 and not other.granted
+
+
+def test_the_error_is_that_of_the_element_that_misses_most():
+    errors = [0.0, 0.3, 1e-9]
+    permutations = [recovered(turned(k), error) for k, error in zip(QUARTERS, errors, strict=True)]
+    found = certify(QUARTERS, permutations, lambda g, h: (g + h) % 4, 0)
+    assert found.error.estimate == 0.3
+    assert not found.granted
 
 
 def test_only_a_whole_group_is_certified():

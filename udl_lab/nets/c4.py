@@ -8,7 +8,7 @@ r counts quarter turns counter-clockwise as displayed, the sense of `torch.rot90
 
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import count, islice, pairwise
 from typing import Literal
 
@@ -193,31 +193,35 @@ class C4CNN(nn.Module):
         return self.output(self.dense(x.flatten(1)))
 
 
-def check_turns(side: int, windows: Sequence[Window]) -> None:
+def check_turns(side: int, windows: Mapping[str, Window]) -> None:
     """Refuse windows that a quarter turn of a square image does not map on windows.
+
+    Args:
+        side: of the image, in pixels.
+        windows: by site, the same along both axes and padded alike at both ends.
 
     Raises:
         ValueError: naming the first such window and the sides of images near this one that work.
     """
     here = side
-    for window in windows:
+    for site, window in windows.items():
         if window.side_after(here) < 1:
             raise ValueError(
-                f"{window.site} leaves no pixel of the input; use smaller kernels, strides or "
+                f"{site} leaves no pixel of the input; use smaller kernels, strides or "
                 "pooling, or fewer channels"
             )
         if left_over := window.left_over(here):
-            working = ", ".join(str(near) for near in _sides_that_work(side, windows))
+            working = ", ".join(str(near) for near in _sides_that_work(side, windows.values()))
             raise ValueError(
-                f"{window.site} sees a side of {here} pixels and leaves ({here} + "
-                f"2 * {window.padding} - {window.kernel}) mod {window.stride} = {left_over} over: "
+                f"{site} sees a side of {here} pixels and leaves ({here} + "
+                f"2 * {window.before} - {window.size}) mod {window.stride} = {left_over} over: "
                 f"a quarter turn would not map its windows on windows; use images of side "
                 f"{working}, or another kernel, stride, padding or pooling"
             )
         here = window.side_after(here)
 
 
-def _sides_that_work(side: int, windows: Sequence[Window]) -> list[int]:
+def _sides_that_work(side: int, windows: Collection[Window]) -> list[int]:
     """Three sides of images around this one that all windows fill without rest, in pixels."""
     last = side
     for window in windows:
@@ -226,10 +230,10 @@ def _sides_that_work(side: int, windows: Sequence[Window]) -> list[int]:
     return list(islice((near for near in filled if near), 3))
 
 
-def _side_before(side: int, windows: Sequence[Window]) -> int | None:
+def _side_before(side: int, windows: Collection[Window]) -> int | None:
     """The side of the image whose last map has this side and that leaves no pixel over, if any."""
-    for window in reversed(windows):
-        side = (side - 1) * window.stride + window.kernel - 2 * window.padding
+    for window in reversed(list(windows)):
+        side = (side - 1) * window.stride + window.size - window.before - window.after
         if side < 1:
             return None
     return side

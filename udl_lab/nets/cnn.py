@@ -2,7 +2,7 @@
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -86,7 +86,8 @@ class CNN(nn.Module):
         strides = one_each("stride", stride, len(channels))
         paddings = padding_pixels(padding, kernels)
         sides = _sides(
-            self.in_shape[1:], windows(kernels, strides, paddings, pool, pool_stride), padding_mode
+            self.in_shape[1:],
+            windows(kernels, strides, paddings, pool, pool_stride, padding_mode),
         )
         convolution = (nn.Conv1d, nn.Conv2d)[dimensions - 1]
         sizes = [self.in_shape[0], *channels]
@@ -133,17 +134,17 @@ class CNN(nn.Module):
         return self.output(self.dense(x.flatten(1)))
 
 
-def _sides(sides: Sequence[int], windows: Sequence[Window], padding_mode: str) -> list[int]:
+def _sides(sides: Sequence[int], windows: Mapping[str, Window]) -> list[int]:
     """The side lengths of the last feature map, in pixels."""
-    for window in windows:
-        if padding_mode == "circular" and window.padding > min(sides):
+    for site, window in windows.items():
+        if window.padding_mode == "circular" and window.before > min(sides):
             raise ValueError(
-                f"{window.site} sees a side of {min(sides)} pixels, and circular padding by "
-                f"{window.padding} would wrap around it more than once; pad less"
+                f"{site} sees a side of {min(sides)} pixels, and circular padding by "
+                f"{window.before} would wrap around it more than once; pad less"
             )
         sides = [window.side_after(side) for side in sides]
         if min(sides) < 1:
-            block = window.site.split(".")[1]
+            block = site.split(".")[1]
             raise ValueError(
                 f"block {block} leaves no pixel of the input; use smaller kernels, strides or "
                 "pooling, or fewer channels"

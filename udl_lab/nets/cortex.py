@@ -15,8 +15,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from udl_lab.errors import nearest
-from udl_lab.nets.square import GROUPS, GroupName, Symmetry
 from udl_lab.ranges import NonNegative, Positive
+from udl_lab.symmetry.square import D4, SUBGROUPS, SquareElement, SubgroupName, mirror_and_turn
 
 CellNonlinearity = Literal["square", "relu", "abs"]
 
@@ -34,7 +34,7 @@ class SimpleCells(nn.Module):
         self,
         in_shape: Sequence[int],
         n_templates: int,
-        elements: Sequence[Symmetry],
+        elements: Sequence[SquareElement],
         trainable: bool = True,
     ) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class SimpleCells(nn.Module):
 
     def copies(self) -> Float[Tensor, "template element channel height width"]:
         """g_j w_i for every template i and every element j."""
-        return torch.stack([element.apply(self.template) for element in self.elements], dim=1)
+        return torch.stack([mirror_and_turn(self.template, g) for g in self.elements], dim=1)
 
     def forward(
         self, x: Float[Tensor, "batch channel height width"]
@@ -90,7 +90,7 @@ class Cortex(nn.Module):
         in_shape: Sequence[Positive],
         out_features: Positive,
         n_templates: Positive = 64,
-        group: GroupName = "c4",
+        group: SubgroupName = "c4",
         without: Sequence[NonNegative] = (),
         nonlinearity: CellNonlinearity = "square",
         trainable: bool = True,
@@ -114,10 +114,10 @@ class Cortex(nn.Module):
         """
         super().__init__()
         self.in_shape = tuple(in_shape)
-        if group not in GROUPS:
-            raise ValueError(f"there is no group {group!r}; {nearest(group, GROUPS)}")
+        if group not in SUBGROUPS:
+            raise ValueError(f"there is no group {group!r}; {nearest(group, SUBGROUPS)}")
         _check_shape(self.in_shape, group)
-        self.group = GROUPS[group]
+        self.group = SUBGROUPS[group]
         elements = _kept(group, without)
         self.simple = SimpleCells(self.in_shape, n_templates, elements, trainable)
         self.complex = ComplexCells(len(elements), nonlinearity)
@@ -130,7 +130,7 @@ class Cortex(nn.Module):
     def orbit_permutation(self, element: int) -> Int64[Tensor, " cell"]:
         """The known action of an element h on the simple cells.
 
-        `simple(h x) == simple(x)[:, orbit_permutation(h)]`, with h x from `group[h].apply(x)`.
+        `simple(h x) == simple(x)[:, orbit_permutation(h)]`; `mirror_and_turn(x, group[h])` is h x.
 
         Args:
             element: the number of h in the group.
@@ -141,8 +141,8 @@ class Cortex(nn.Module):
         if not 0 <= element < len(self.group):
             raise ValueError(f"there is no element {element}; give 0 to {len(self.group) - 1}")
         kept = self.simple.elements
-        inverse = self.group[element].inverse()
-        source = [inverse.compose(g) for g in kept]
+        inverse = D4.inverse(self.group[element])
+        source = [D4.compose(inverse, g) for g in kept]
         if not set(source) <= set(kept):
             raise ValueError(
                 f"element {element} takes a copy to one that was left out, so it permutes no "
@@ -164,12 +164,12 @@ def _check_shape(in_shape: tuple[int, ...], group: str) -> None:
         )
 
 
-def _kept(group: str, without: Sequence[int]) -> list[Symmetry]:
-    n = len(GROUPS[group])
+def _kept(group: str, without: Sequence[int]) -> list[SquareElement]:
+    n = len(SUBGROUPS[group])
     wrong = [number for number in without if not 0 <= number < n]
     if wrong:
         raise ValueError(f"without {wrong}: the elements of {group} are 0 to {n - 1}")
-    kept = [element for number, element in enumerate(GROUPS[group]) if number not in without]
+    kept = [element for number, element in enumerate(SUBGROUPS[group]) if number not in without]
     if not kept:
         raise ValueError(f"without {list(without)} nothing is left of {group}; keep an element")
     return kept

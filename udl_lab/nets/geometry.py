@@ -1,26 +1,33 @@
 """The windows that convolutions and poolings slide over a map, and the sides that they leave."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
 from udl_lab.ranges import NonNegative
 
 
-class Window(NamedTuple):
-    """One sliding window: where it stands in the network, and its sizes in pixels."""
+@dataclass(frozen=True)
+class Window:
+    """The windows of one layer along one axis, in places (for images: pixels) of its input."""
 
-    site: str
-    kernel: int
-    stride: int
-    padding: int = 0
+    size: int  # from the first place to the last: dilation * (kernel - 1) + 1
+    stride: int = 1
+    before: int = 0  # places of padding
+    after: int = 0
+    padding_mode: str = "zeros"  # what is padded with
+
+    @property
+    def padded(self) -> bool:
+        return self.before + self.after > 0
 
     def side_after(self, side: int) -> int:
         """How many windows fit along a side (Dumoulin & Visin 2016, relation 6)."""
-        return (side + 2 * self.padding - self.kernel) // self.stride + 1
+        return (side + self.before + self.after - self.size) // self.stride + 1
 
     def left_over(self, side: int) -> int:
-        """The pixels at the far end of a side, padding included, that no window reaches."""
-        return (side + 2 * self.padding - self.kernel) % self.stride
+        """The places at the far end of a side, padding included, that no window reaches."""
+        return (side + self.before + self.after - self.size) % self.stride
 
 
 def windows(
@@ -29,13 +36,17 @@ def windows(
     paddings: Sequence[int],
     pool: int | None,
     pool_stride: int | None = None,
-) -> list[Window]:
-    """The windows of blocks of a convolution and, unless `pool` is `None`, a pooling."""
-    found = []
-    for i, sizes in enumerate(zip(kernels, strides, paddings, strict=True)):
-        found.append(Window(f"blocks.{i}.convolution", *sizes))
+    padding_mode: str = "zeros",
+) -> dict[str, Window]:
+    """The windows of blocks of a convolution and, unless `pool` is `None`, a pooling, by site.
+
+    They are the same along every axis, and in the order in which a map passes them.
+    """
+    found = {}
+    for i, (kernel, stride, padding) in enumerate(zip(kernels, strides, paddings, strict=True)):
+        found[f"blocks.{i}.convolution"] = Window(kernel, stride, padding, padding, padding_mode)
         if pool is not None:
-            found.append(Window(f"blocks.{i}.pool", pool, pool_stride or pool))
+            found[f"blocks.{i}.pool"] = Window(pool, pool_stride or pool)
     return found
 
 

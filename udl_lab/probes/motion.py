@@ -173,8 +173,10 @@ def _rolled(step: Step, before: Geometry, after: Geometry, shift: Shift) -> Shif
         if pixels % side == 0 or step.pools_axis(axis, side):
             moved.append(0)
             continue
-        if window.padded and window.padding != "circular":
-            detail = f"{window.before} + {window.after} places of {window.padding} on axis {axis}"
+        if window.padded and window.padding_mode != "circular":
+            detail = (
+                f"{window.before} + {window.after} places of {window.padding_mode} on axis {axis}"
+            )
             return Reason(Cause.PADDING, detail)
         if side % window.stride:
             cause = Cause.POOLING_REMAINDER if step.kind == "pool" else Cause.OPEN_BORDER

@@ -10,29 +10,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class Window:
-    """The windows of one layer along one axis, in places of the layer's input."""
-
-    size: int  # from the first place to the last: dilation * (kernel - 1) + 1
-    stride: int = 1
-    before: int = 0
-    after: int = 0
-    padding: str = "zeros"  # what is padded with
-
-    @property
-    def padded(self) -> bool:
-        return self.before + self.after > 0
-
-    def left_over(self, side: int) -> int:
-        """The places at the far end of a side, padding included, that no window reaches."""
-        return (side + self.before + self.after - self.size) % self.stride
-
-    def side_after(self, side: int) -> int:
-        """How many windows fit along a side (Dumoulin & Visin 2016, relation 6)."""
-        return (side + self.before + self.after - self.size) // self.stride + 1
-
+from udl_lab.nets.geometry import Window
 
 Kind = Literal["pointwise", "convolution", "pool", "windows", "flatten"]
 

@@ -12,6 +12,9 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from udl_lab.symmetry.group_laws import open_pair
+from udl_lab.symmetry.groups import Symmetric
+
 Permutations = Int64[Tensor, "permutation vector"]
 
 
@@ -65,13 +68,12 @@ def automorphisms(
 
 
 def is_group(permutations: Permutations) -> bool:
-    """The group law: the product of any two is there as well (for a finite set that is enough).
+    """Whether they are a subgroup of all permutations.
 
-    Automorphisms within a tolerance need not satisfy it: a product may be off by twice as much.
+    Automorphisms within a tolerance need not be: a product may be off by twice as much.
     """
-    known = set(map(tuple, permutations.tolist()))
-    products = permutations[:, permutations].flatten(0, 1)
-    return known.issuperset(map(tuple, products.tolist()))
+    elements = [tuple(permutation) for permutation in permutations.tolist()]
+    return open_pair(Symmetric(permutations.shape[1]).compose, elements) is None
 
 
 def is_transitive(permutations: Permutations) -> bool:

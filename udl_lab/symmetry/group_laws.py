@@ -40,14 +40,27 @@ def check_group(
         undone = inverse(g)
         if undone not in known or compose(g, undone) != identity or compose(undone, g) != identity:
             raise ValueError(f"no group: {undone} is not the inverse of {g}")
-    for g, h in itertools.product(elements, repeat=2):
-        if compose(g, h) not in known:
-            raise ValueError(
-                f"no group: not closed, {h} and then {g} is {compose(g, h)}, which is no element"
-            )
+    if pair := open_pair(compose, elements):
+        g, h = pair
+        raise ValueError(
+            f"no group: not closed, {h} and then {g} is {compose(g, h)}, which is no element"
+        )
     for f, g, h in _triples(elements):
         if compose(f, compose(g, h)) != compose(compose(f, g), h):
             raise ValueError(f"no group: not associative on f = {f}, g = {g}, h = {h}")
+
+
+def open_pair(
+    compose: Callable[[Element, Element], Element], elements: Sequence[Element]
+) -> tuple[Element, Element] | None:
+    """The first g and h whose product is no element; None if the elements are closed.
+
+    Of a finite subset of a group closure is all that it takes to be a group itself: among the
+    powers of an element are the identity and its inverse, and the product is associative already.
+    """
+    known = set(elements)
+    pairs = itertools.product(elements, repeat=2)
+    return next(((g, h) for g, h in pairs if compose(g, h) not in known), None)
 
 
 def _triples(elements):
