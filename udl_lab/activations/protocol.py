@@ -13,7 +13,6 @@ from torch import Tensor
 
 
 @runtime_checkable
-@runtime_checkable
 class Gathered(Protocol):
     """The numbers that a reducer has gathered, apart from its functions: plain, picklable."""
 

@@ -1,0 +1,1 @@
+"""Diffusion: schedules, the process, samplers, and denoisers whose every answer is exact."""

@@ -1,0 +1,139 @@
+"""Samplers with their options settled, as a configuration or a table of results names them."""
+
+from dataclasses import dataclass
+from typing import Protocol, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from udl_lab.diffusion import samplers
+from udl_lab.diffusion.denoisers import Denoiser
+from udl_lab.diffusion.plan import Spacing, StepPlan, make_plan
+from udl_lab.diffusion.process import Variance
+from udl_lab.diffusion.samplers import States
+from udl_lab.ranges import NonNegativeFloat, Positive
+
+
+class Walk(Protocol):
+    """A sampler that lacks nothing but a denoiser and noise to start from."""
+
+    @property
+    def steps(self) -> Positive: ...
+
+    @property
+    def spacing(self) -> Spacing: ...
+
+    @property
+    def label(self) -> str:
+        """Its name in tables: `ddim20_eta0`."""
+        ...
+
+    def along(
+        self,
+        denoiser: Denoiser,
+        plan: StepPlan,
+        x: Float[Tensor, " batch *shape"],
+        generator: torch.Generator,
+    ) -> States:
+        """Walk a given plan."""
+        ...
+
+
+def walk(
+    sampler: Walk,
+    denoiser: Denoiser,
+    x: Float[Tensor, " batch *shape"],
+    generator: torch.Generator,
+) -> States:
+    """Walk the sampler's own plan down the denoiser's schedule.
+
+    Args:
+        sampler: which one.
+        denoiser: what knows the data.
+        x: noise at the plan's first level.
+        generator: of the noise on the way, a CPU generator.
+
+    Warns:
+        PriorGapWarning: when the plan does not start at the schedule's last level.
+    """
+    plan = make_plan(denoiser.schedule, sampler.steps, sampler.spacing)
+    samplers.warn_of_prior_gap(denoiser, plan)
+    return sampler.along(denoiser, plan, x, generator)
+
+
+@final
+@dataclass(frozen=True)
+class DDIM:
+    """See `samplers.ddim`."""
+
+    steps: Positive = 20
+    eta: NonNegativeFloat = 0.0
+    spacing: Spacing = "trailing"
+
+    @property
+    def label(self) -> str:
+        return f"ddim{self.steps}_eta{self.eta:g}{_other(self.spacing)}"
+
+    def along(
+        self,
+        denoiser: Denoiser,
+        plan: StepPlan,
+        x: Float[Tensor, " batch *shape"],
+        generator: torch.Generator,
+    ) -> States:
+        """Walk a given plan."""
+        return samplers.ddim(denoiser, plan, x, generator, self.eta)
+
+
+@final
+@dataclass(frozen=True)
+class DDPM:
+    """See `samplers.ddpm`."""
+
+    steps: Positive = 1000
+    variance: Variance = "small"
+    keep_last_noise: bool = False
+    spacing: Spacing = "trailing"
+
+    @property
+    def label(self) -> str:
+        noisy = "_noisy" if self.keep_last_noise else ""
+        return f"ddpm{self.steps}_{self.variance}{noisy}{_other(self.spacing)}"
+
+    def along(
+        self,
+        denoiser: Denoiser,
+        plan: StepPlan,
+        x: Float[Tensor, " batch *shape"],
+        generator: torch.Generator,
+    ) -> States:
+        """Walk a given plan."""
+        return samplers.ddpm(denoiser, plan, x, generator, self.variance, self.keep_last_noise)
+
+
+@final
+@dataclass(frozen=True)
+class Heun:
+    """See `samplers.heun`."""
+
+    steps: Positive = 20
+    spacing: Spacing = "karras"
+
+    @property
+    def label(self) -> str:
+        return f"heun{self.steps}{_other(self.spacing, 'karras')}"
+
+    def along(
+        self,
+        denoiser: Denoiser,
+        plan: StepPlan,
+        x: Float[Tensor, " batch *shape"],
+        generator: torch.Generator,
+    ) -> States:
+        """Walk a given plan."""
+        return samplers.heun(denoiser, plan, x)
+
+
+def _other(spacing: Spacing, usual: Spacing = "trailing") -> str:
+    return "" if spacing == usual else f"_{spacing}"
