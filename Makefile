@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 UDL_DATA ?= $(shell [ -d ../shared/data/MNIST ] && realpath ../shared/data)
 export UDL_DATA
 
-.PHONY: train test check lint slow bench notebook
+.PHONY: train test check lint slow mutants bench notebook
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +29,9 @@ lint: $(READY)  ## style, layers, types
 
 slow: $(READY)  ## DDP, notebooks, real MNIST runs
 	$(BIN)/python -m pytest -m slow
+
+mutants: $(READY)  ## plant known defects one at a time: does a test notice each?
+	$(BIN)/python tests/mutants/plant.py
 
 bench: $(READY)  ## speed, as ratios against a peer in the same process
 	for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file || exit 1; done

@@ -28,6 +28,7 @@ _ASSETS = _PACKAGE / "_assets"
 ROOT = _ASSETS if _ASSETS.is_dir() else _PACKAGE.parent
 CONFIGS = ROOT / "configs"
 SYMMETRIES = CONFIGS / "symmetry"
+SAMPLERS = CONFIGS / "sampler"
 EXPERIMENTS = ROOT / "experiments"  # configs/experiment points here: Hydra's group of that name
 
 
@@ -45,12 +46,17 @@ def arms(study: str) -> list[str]:
 def groups() -> dict[str, list[str]]:
     """The options of every configuration group of a run, but the experiments."""
     folders = sorted(f for f in CONFIGS.iterdir() if f.is_dir() and not f.is_symlink())
-    return {f.name: _options(f) for f in folders if f != SYMMETRIES}
+    return {f.name: _options(f) for f in folders if f not in (SYMMETRIES, SAMPLERS)}
 
 
 def symmetries() -> list[str]:
     """The actions that `python -m udl_lab.probe` knows by name."""
     return _options(SYMMETRIES)
+
+
+def samplers() -> list[str]:
+    """The samplers that `python -m udl_lab.sample` knows by name."""
+    return _options(SAMPLERS)
 
 
 def _options(folder: Path) -> list[str]:

@@ -148,18 +148,20 @@ class Bent(nn.Module):
     """Some smooth answer, true of no data, on a line or in space."""
 
     def forward(self, x, share):
-        return torch.sin(3 * x + share.unsqueeze(1)) + 0.5 * x.roll(1, 1) * (1 - share.unsqueeze(1))
+        share = share.unsqueeze(1)
+        return 0.5 * torch.sin(2 * x + share) + 0.3 * x.roll(1, 1) * (1 - share)
 
 
-BENT = Learned(Bent(), constant(20, 0.05), "v", batch_size=1000)
+# The angle is even in the level, so what the network says is smooth in it, without kinks.
+BENT = Learned(Bent(), angle_uniform(20), "v", batch_size=1000)
 
 
 def test_a_models_density_integrates_to_one():
     """Whatever the network says: the flow is a change of variables."""
-    x = torch.linspace(-9, 9, 361, dtype=torch.float64).unsqueeze(1)
+    x = torch.linspace(-9, 9, 721, dtype=torch.float64).unsqueeze(1)
     found = flow_log_prob(BENT, x, start=1).log_prob.exp()
     assert found[[0, -1]].max() < 1e-9
-    assert found.sum().item() * 0.05 == pytest.approx(1, abs=1e-6)
+    assert found.sum().item() * 0.025 == pytest.approx(1, abs=1e-6)
 
 
 def test_the_books_models_density_integrates_to_one():
@@ -171,7 +173,7 @@ def test_the_books_models_density_integrates_to_one():
 
 
 def test_the_trace_is_the_log_volume_of_the_whole_map():
-    """log |det dz/dx| by derivatives of where the examples are carried to."""
+    """The log of |det dz/dx| by derivatives of where the examples are carried to."""
     x, step, columns = normal(2, 3), 1e-2, []
     found = flow_log_prob(BENT, x, start=1)
     for i in range(3):
@@ -214,7 +216,7 @@ def test_probes_average_to_the_exact_trace():
 
 def test_the_standard_error_falls_as_the_root_of_the_number_of_probes():
     few, many = (
-        flow_log_prob(BENT, normal(4, 5), 1, n, generator(0, "probes"), tolerance=1e-4)
+        flow_log_prob(BENT, normal(4, 5), 1, n, generator(0, "probes"), tolerance=1e-3)
         for n in (40, 360)
     )
     # A deviation of 40 draws is known to a share of 1/√80 = .11 if normal; 4 rows average it.
@@ -224,12 +226,12 @@ def test_the_standard_error_falls_as_the_root_of_the_number_of_probes():
 
 def test_the_standard_error_is_the_spread_of_repeated_estimates():
     runs = [
-        flow_log_prob(BENT, normal(1, 5), 1, 20, generator(i, "probes"), tolerance=1e-4)
-        for i in range(30)
+        flow_log_prob(BENT, normal(1, 5), 1, 20, generator(i, "probes"), tolerance=1e-3)
+        for i in range(20)
     ]
     spread = torch.stack([run.log_prob for run in runs]).std().item()
     said = torch.stack([run.standard_error for run in runs]).mean().item()
-    # 30 draws' deviation is known to a share of 1/√58 = .13.
+    # 20 draws' deviation is known to a share of 1/√38 = .16.
     assert spread == pytest.approx(said, rel=0.5)
 
 
@@ -285,7 +287,7 @@ def test_a_network_that_fails_on_the_way_is_named_and_not_integrated(beyond):
         def forward(self, x, share):
             return torch.where(share.unsqueeze(1) > beyond, math.nan, x)
 
-    with pytest.raises(ValueError, match="at level .* is not finite"):
+    with pytest.raises(ValueError, match=r"at level .* is not finite"):
         flow_log_prob(Learned(Fails(), BOOK, "v"), normal(2, 3))
 
 
@@ -296,5 +298,5 @@ def test_a_flow_that_leaves_all_bounds_is_refused():
         def forward(self, x, share):
             return x.square()
 
-    with pytest.raises(ValueError, match="cannot be followed with tolerance=1e-08, take a larger"):
-        flow_log_prob(Learned(Square(), BOOK, "v"), double([[5.0]]), start=1)
+    with pytest.raises(ValueError, match=r"cannot be followed with tolerance=0\.01, take a larger"):
+        flow_log_prob(Learned(Square(), BOOK, "v"), double([[5.0]]), start=1, tolerance=0.01)

@@ -266,7 +266,7 @@ def test_the_estimate_goes_row_by_row_with_the_labels():
 
 
 def test_the_perfect_network_of_this_file_is_the_best_linear_one():
-    """Least squares on draws, within 5 standard errors: the regression above is not the oracle's."""
+    """Its error on draws averages to 0, and to 0 times x_t, within 5 standard errors."""
     schedule, n = linear(T), 20_000
     x0 = MEAN + VARIANCE**0.5 * normal(n, 1, stream="x0")
     eps = normal(n, 1, stream="eps")

@@ -83,7 +83,7 @@ def test_features_do_not_depend_on_the_batch(net):
 
 
 def test_features_are_computed_in_float64_whatever_the_images_are(net):
-    images = noise(3, "precision").double()
+    images = noise(3, "precision").double() / 3  # not exact in float32
     rounded = images.float()
     assert torch.equal(net.features(rounded), net.features(rounded.double()))
     assert not torch.equal(net.features(rounded), net.features(images))

@@ -37,6 +37,7 @@ class ResidentData(L.LightningDataModule):
         order: Literal["named", "legacy"] = "named",
         shuffled_inputs: NonNegative = 0,
         augment: Augmentation | None = None,
+        copies: Positive = 1,
     ) -> None:
         """Describe the data; nothing is read before `setup`.
 
@@ -55,6 +56,8 @@ class ResidentData(L.LightningDataModule):
             shuffled_inputs: the inputs of the first so many training examples are permuted among
                 themselves, which leaves their labels wrong. The true ones stay in `clean_train`.
             augment: acts on training batches only.
+            copies: an epoch shows each training example so many times, augmented each time anew:
+                small sets have epochs of the length of large ones.
         """
         super().__init__()
         self.source = source
@@ -69,6 +72,7 @@ class ResidentData(L.LightningDataModule):
         self.legacy = order == "legacy"
         self.shuffled_inputs = shuffled_inputs
         self.augment = augment
+        self.copies = copies
         self.group = 1  # batches that one `training_step` gets; see `models.several_steps`
         self._read = False
 
@@ -126,10 +130,11 @@ class ResidentData(L.LightningDataModule):
         Raises:
             UsageError: when the devices cannot share the last batch.
         """
-        last = len(self.train.y) % self.batch_size
+        shown = len(self.train.y) * self.copies
+        last = shown % self.batch_size
         if last % devices:
             raise UsageError(
-                f"the last batch of {len(self.train.y):,} examples in batches of "
+                f"the last batch of {shown:,} examples in batches of "
                 f"{self.batch_size} has {last} examples, which {devices} devices cannot share "
                 f"equally; set data.n_train={len(self.train.y) - last % devices}"
             )
@@ -137,7 +142,7 @@ class ResidentData(L.LightningDataModule):
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps, whatever their grouping."""
-        return -(-len(self.train.y) // self.batch_size)
+        return -(-len(self.train.y) * self.copies // self.batch_size)
 
     def fingerprints(self) -> dict[str, str]:
         """The identity of each split, for the record of the run."""
@@ -146,6 +151,8 @@ class ResidentData(L.LightningDataModule):
     def train_dataloader(self) -> ResidentLoader:
         """Shuffled, augmented batches of the training split."""
         examples = self._on_device(self.train)
+        if self.copies > 1:
+            examples = Examples(*(torch.cat([part] * self.copies) for part in examples))
         return ResidentLoader(
             examples,
             self.batch_size,

@@ -101,9 +101,7 @@ def fit_lookup(
     return LookupTable(schedule, table, edges)
 
 
-def bin_of(
-    x: Float[Tensor, " batch"], edges: Float64[Tensor, " edge"]
-) -> Int64[Tensor, " batch"]:
+def bin_of(x: Float[Tensor, " batch"], edges: Float64[Tensor, " edge"]) -> Int64[Tensor, " batch"]:
     """The bin that each number falls into, the outer ones open; an edge belongs to its right."""
     return torch.bucketize(x.double(), edges[1:-1], right=True)
 

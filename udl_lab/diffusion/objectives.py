@@ -6,7 +6,6 @@ x_0 and v losses are one objective with three weights: errors of the same x̂_0 
     ‖ε − ε̂‖² = SNR ‖x_0 − x̂_0‖²,    ‖v − v̂‖² = (SNR + 1) ‖x_0 − x̂_0‖².
 """
 
-from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -85,29 +84,6 @@ def target_errors(
 ) -> Float[Tensor, " batch"]:
     """The squared error of a network's output, averaged over dimensions, for each example."""
     return (output - target(schedule, kind, x0, eps, t)).square().flatten(1).mean(1)
-
-
-def denoising_errors(
-    schedule: Schedule,
-    kind: Kind,
-    net: Callable[[Tensor, Tensor], Tensor],
-    x0: Float[Tensor, " batch *shape"],
-    t: Int[Tensor, " batch"],
-    eps: Float[Tensor, " batch *shape"],
-) -> Float[Tensor, " batch"]:
-    """The squared error of the target, averaged over dimensions, for each example.
-
-    Args:
-        schedule: the schedule.
-        kind: what the network predicts.
-        net: maps x_t and levels to predictions.
-        x0: clean examples.
-        t: the level of each.
-        eps: the noise of each.
-    """
-    wanted = target(schedule, kind, x0, eps, t)
-    error = net(diffuse(schedule, x0, t, eps), t) - wanted
-    return error.square().flatten(1).mean(1)
 
 
 def irreducible_error(

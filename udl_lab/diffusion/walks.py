@@ -1,7 +1,7 @@
 """Samplers with their options settled, as a configuration or a table of results names them."""
 
 from dataclasses import dataclass
-from typing import Protocol, final
+from typing import Protocol, final, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from udl_lab.diffusion.samplers import States
 from udl_lab.ranges import NonNegativeFloat, Positive
 
 
+@runtime_checkable
 class Walk(Protocol):
     """A sampler that lacks nothing but a denoiser and noise to start from."""
 

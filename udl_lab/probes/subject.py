@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from udl_lab.data.source import Examples
+from udl_lab.diffusion.learned import Learned
 from udl_lab.randomness import generator, seeded
 
 
@@ -21,6 +22,22 @@ class Subject:
     untrained: nn.Module  # the same network before its first step
     examples: Examples
     background: float  # the value of an empty pixel after normalisation
+    train: Examples | None = None  # those that the network was trained on
+    denoiser: Learned | None = None  # the network as samplers want it, if it is one
+    unaveraged: Learned | None = None  # with its last weights, where `net` has their average
+
+    def denoisers(self) -> dict[str, Learned]:
+        """The denoiser, and beside an average of weights the last ones, by a name for rows.
+
+        Raises:
+            ValueError: when the network is none.
+        """
+        if self.denoiser is None:
+            raise ValueError(
+                f"{type(self.net).__name__} is no denoiser; measure a run with model=diffusion"
+            )
+        found = {"": self.denoiser}
+        return found if self.unaveraged is None else found | {"last_weights": self.unaveraged}
 
     def sample(self, n: int | None) -> Examples:
         """A fixed random sample of the examples, the same for every run; all of them if `None`.

@@ -1,6 +1,7 @@
 """From a configuration to objects: the only place that instantiates."""
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
@@ -73,3 +74,17 @@ def load_checkpoint(path: str) -> dict[str, Any]:
             f"{path} is not a checkpoint of this lab: it is damaged, or holds code that was not "
             "run. Use another checkpoint, or make the run again"
         ) from error
+
+
+def with_last_weights(
+    content: dict[str, Any], make: Callable[[], L.LightningModule]
+) -> L.LightningModule | None:
+    """The model with the weights of a checkpoint's last step, where it holds an average as well.
+
+    Lightning's weight averaging keeps the average under `state_dict`, and them under another name.
+    """
+    if "current_model_state" not in content:
+        return None
+    model = make()
+    model.load_state_dict(content["current_model_state"])
+    return model.float().eval()

@@ -21,14 +21,21 @@ from udl_lab.data.resident import ResidentData
 from udl_lab.errors import UsageError
 from udl_lab.models.several_steps import steps_per_call
 from udl_lab.probes.statistics import Interval
-from udl_lab.probes.subject import Subject
 from udl_lab.probes.table import Row, records, row
 from udl_lab.runs import folder as folders
 from udl_lab.runs import report, tracking
-from udl_lab.runs.build import build, build_data, build_model, build_net, load_checkpoint
+from udl_lab.runs.build import (
+    build,
+    build_data,
+    build_model,
+    build_net,
+    load_checkpoint,
+    with_last_weights,
+)
 from udl_lab.runs.folder import RunFolder
 from udl_lab.runs.measurement import measure, watched
 from udl_lab.runs.signature import check
+from udl_lab.runs.subject import subject_of
 
 # Overrides that may accompany `resume`: they change how far, where and how loudly a run goes on.
 _MAY_CHANGE = ("trainer.max_epochs", "trainer.enable_progress_bar", "data.root", "logger.offline")
@@ -228,7 +235,8 @@ def _measure(
         content = load_checkpoint(str(chosen))
         model.load_state_dict(content["state_dict"])
         model.cpu().float().eval()  # as `load_model` reopens it, whatever it was trained in
-        subject = Subject(model.net, build_net(cfg).eval(), data.test, data.background)
+        last = with_last_weights(content, lambda: build_model(cfg))
+        subject = subject_of(model, build_net(cfg).eval(), data, last)
         rows += measure(cfg, subject)
     for logger in trainer.loggers:
         logger.save()

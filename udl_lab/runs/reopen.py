@@ -16,9 +16,17 @@ from udl_lab.data.resident import ResidentData
 from udl_lab.errors import UsageError
 from udl_lab.probes.subject import Subject
 from udl_lab.runs import folder as folders
-from udl_lab.runs.build import as_config, build_data, build_model, build_net, load_checkpoint
+from udl_lab.runs.build import (
+    as_config,
+    build_data,
+    build_model,
+    build_net,
+    load_checkpoint,
+    with_last_weights,
+)
 from udl_lab.runs.folder import RunFolder
 from udl_lab.runs.signature import refuse_foreign_targets
+from udl_lab.runs.subject import subject_of
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,12 @@ class Run:
     def untrained(self) -> nn.Module:
         """The same network before its first step."""
         return build_net(self.config).eval()
+
+    @cached_property
+    def last_weights(self) -> LightningModule | None:
+        """The model with its last weights, if the run kept an average of them; else `None`."""
+        content = load_checkpoint(str(self.checkpoint))
+        return with_last_weights(content, lambda: build_model(self.config))
 
     @cached_property
     def data(self) -> ResidentData:
@@ -65,7 +79,7 @@ class Run:
 
     def subject(self) -> Subject:
         """What a measurement takes: the network, its untrained twin and the test split."""
-        return Subject(self.net, self.untrained, self.data.test, self.data.background)
+        return subject_of(self.model, self.untrained, self.data, self.last_weights)
 
 
 def load_run(path: Path | str, weights: Literal["best", "last"] | None = None) -> Run:

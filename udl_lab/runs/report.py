@@ -13,8 +13,11 @@ from rich.table import Table
 from torch import nn
 
 from udl_lab.figures.by_element import rho_by_element
+from udl_lab.figures.distance_by_steps import sampler_name
 from udl_lab.figures.learning_curves import learning_curves
 from udl_lab.figures.weight_images import weight_images
+from udl_lab.models.diffusion import Diffusion
+from udl_lab.runs.diffusion_figures import draw_diffusion
 from udl_lab.runs.folder import RunFolder
 
 
@@ -32,6 +35,8 @@ def draw(
         labels = [f"class {i}" for i in range(output.out_features)]
         figures["weights"] = weight_images(output.weight, labels, f"{name}: weights of `output`")
     frame = pd.DataFrame(table)
+    if isinstance(model, Diffusion):
+        figures |= draw_diffusion(cfg, model, frame, name)
     for measure in dict.fromkeys(frame.loc[frame["metric"] == "rho", "measure"]):
         figures[f"rho_{measure}"] = rho_by_element(frame, measure, "output", name)
     folder.figures.mkdir(exist_ok=True)
@@ -55,9 +60,9 @@ def say(
         console.print(part)
     if diverged is not None:
         console.print(f"[bold]diverged[/bold]: the loss was not finite at step {diverged}")
-    left_out = sum(1 for row in table if row["element"] not in ("", "identity"))
+    left_out = sum(1 for row in table if not (_is_plain(row) or _is_of_sampler(row)))
     if left_out:
-        console.print(f"… and {left_out} rows by transformation in {folder.results}")
+        console.print(f"… and {left_out} rows in detail in {folder.results}")
     console.print(f"run:      {folder.path}", soft_wrap=True, highlight=False)
     for path in figures:
         console.print(f"figure:   {path}", soft_wrap=True, highlight=False)
@@ -69,7 +74,7 @@ def say(
 
 
 def results_tables(title: str, rows: Sequence[dict[str, Any]]) -> list[Table]:
-    """The plain numbers, and for each action a table of ρ with a row per layer.
+    """The plain numbers, for each action a table of ρ by layer, and one of distances by sampler.
 
     Means over all transformations; the single ones are in the run's `results.json`.
     """
@@ -77,11 +82,24 @@ def results_tables(title: str, rows: Sequence[dict[str, Any]]) -> list[Table]:
     for column in ("measured", "estimate", "95 % interval", "n", "note"):
         plain.add_column(column, justify="left" if column in ("measured", "note") else "right")
     for row in rows:
-        if not row["site"] and row["element"] in ("", "identity"):
+        if _is_plain(row):
             number, interval = _shown(row)
             plain.add_row(row["key"], number, interval, f"{row['n']:,}", row["note"])
     actions = dict.fromkeys(row["measure"] for row in rows if row["metric"] == "rho")
-    return [plain, *(_layers_table(action, rows) for action in actions)]
+    sampled = [row for row in rows if _is_of_sampler(row)]
+    return [
+        plain,
+        *(_layers_table(action, rows) for action in actions),
+        *(_samplers_table(name, sampled) for name in dict.fromkeys(r["measure"] for r in sampled)),
+    ]
+
+
+def _is_plain(row: dict[str, Any]) -> bool:
+    return not row["site"] and row["element"] in ("", "identity")
+
+
+def _is_of_sampler(row: dict[str, Any]) -> bool:
+    return not row["site"] and sampler_name(row["element"]) is not None
 
 
 _RHO = {
@@ -106,6 +124,20 @@ def _layers_table(action: str, rows: Sequence[dict[str, Any]]) -> Table:
     for site in dict.fromkeys(row["site"] for row in here):
         cells = {row["metric"]: "\n".join(_shown(row, 3)) for row in here if row["site"] == site}
         table.add_row(site, *(cells.get(metric, "–") for metric in _RHO))
+    return table
+
+
+def _samplers_table(measure: str, rows: Sequence[dict[str, Any]]) -> Table:
+    """Every number of every sampler; what they are to be held against is in the plain table."""
+    here = [row for row in rows if row["measure"] == measure]
+    table = Table(title=f"{measure}: by sampler", caption=here[0]["note"])
+    metrics = list(dict.fromkeys(row["metric"] for row in here))
+    table.add_column("sampler")
+    for metric in metrics:
+        table.add_column(metric, justify="right")
+    for element in dict.fromkeys(row["element"] for row in here):
+        cells = {r["metric"]: f"{r['estimate']:.4f}" for r in here if r["element"] == element}
+        table.add_row(element, *(cells.get(metric, "–") for metric in metrics))
     return table
 
 

@@ -20,6 +20,9 @@ _LOOSE = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 # What `udl_lab.runs.build` hands over itself, and no configuration can.
 INJECTED = {"model": {"net"}, "data": {"augment"}}
 
+# Where the things that a configuration may build are written.
+_BUILT = ("nets", "models", "data", "diffusion", "symmetry", "probes")
+
 _TOP_LEVEL = {
     "study": str,
     "arm": str,
@@ -57,7 +60,7 @@ def refuse_foreign_targets(cfg: DictConfig) -> None:
     Raises:
         UsageError: naming the first foreign target.
     """
-    rooms = tuple(f"udl_lab.{room}." for room in ("nets", "models", "data", "symmetry", "probes"))
+    rooms = tuple(f"udl_lab.{room}." for room in _BUILT)
     built = ("net", "model", "data", "augment", "measure")
     parts = {key: OmegaConf.to_container(cfg[key], resolve=True) for key in built if cfg.get(key)}
     for path, node in _targets(OmegaConf.create(parts)):

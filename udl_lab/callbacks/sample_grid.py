@@ -1,0 +1,52 @@
+"""Samples on the way: a grid of images from the same noise after every few epochs."""
+
+from pathlib import Path
+
+import lightning as L
+
+from udl_lab.diffusion.samplers import draw_prior, last
+from udl_lab.diffusion.walks import DDIM, Walk, walk
+from udl_lab.figures.examples import draw_examples
+from udl_lab.probes.subject import evaluating
+from udl_lab.randomness import generator
+from udl_lab.ranges import Positive
+
+
+class SampleGrid(L.Callback):
+    """Draws samples after validation, with the weights that are validated (an average, if kept).
+
+    Writes `figures/samples_epoch<k>.png` into the run's folder and gives the picture to W&B if it
+    listens. The noise is the same each time and for every run, so pictures compare.
+    """
+
+    def __init__(
+        self, sampler: Walk | None = None, n: Positive = 64, every_n_epochs: Positive = 1
+    ) -> None:
+        """Say what to draw.
+
+        Args:
+            sampler: which; DDIM with 20 steps if `None`.
+            n: samples.
+            every_n_epochs: how often.
+        """
+        self.sampler = sampler or DDIM(20)
+        self.n = n
+        self.every_n_epochs = every_n_epochs
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw, in the main process."""
+        epoch = trainer.current_epoch + 1
+        if trainer.sanity_checking or epoch % self.every_n_epochs or not trainer.is_global_zero:
+            return
+        denoiser = pl_module.denoiser()
+        noise = draw_prior(self.n, tuple(denoiser.net.in_shape), generator(0, "sample grid"))
+        stream = generator(0, "sample grid", "steps")
+        with evaluating(denoiser.net):
+            x = last(walk(self.sampler, denoiser, noise.to(pl_module.device), stream))
+        figure = draw_examples(x.cpu(), f"epoch {epoch}, {self.sampler.label}")
+        folder = Path(trainer.default_root_dir) / "figures"
+        folder.mkdir(parents=True, exist_ok=True)
+        figure.savefig(folder / f"samples_epoch{epoch:03d}.png", dpi=130)
+        for logger in trainer.loggers:
+            if hasattr(logger, "log_image"):
+                logger.log_image("samples", [str(folder / f"samples_epoch{epoch:03d}.png")])
