@@ -72,6 +72,7 @@ def test_a_study_asks_predicts_and_concludes(study):
         ("mnist1d_baselines/logistic", 410),
         ("mnist1d_baselines/mlp", 15_210),
         ("mnist1d_baselines/cnn", 5_210),
+        ("mnist_features/classifier", 86_018),
     ],
 )
 def test_the_networks_have_the_published_number_of_parameters(experiment, n_parameters):

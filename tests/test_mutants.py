@@ -45,8 +45,11 @@ def plant(monkeypatch):
 
 
 @pytest.fixture
-def small(tmp_path):
+def small(tmp_path, monkeypatch):
     """A repository with one function, and one test of it."""
+    # Its tests need no plugin but the one that plant.py gives an option; the others load for 3 s.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p pytest_timeout")
     files = {
         "udl_lab/__init__.py": "",
         "udl_lab/half.py": "def half(x):\n    return x / 2\n",

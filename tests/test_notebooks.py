@@ -67,3 +67,14 @@ def test_notebook_02_runs_on_a_fresh_run(tmp_path):
     printed = shown(script, run)
     assert "granted  regular: 12 free orbits of 4 channels (simple cells)" in printed
     assert "output                   granted  trivial" in printed
+
+
+@pytest.mark.slow
+def test_notebook_03_runs_on_a_fresh_run(tmp_path):
+    run = tmp_path / "run"
+    small = ["trainer.max_epochs=2", "measure.table.n=1000", "measure.table.n_train=1000"]
+    train(run, "experiment=udl18_mixture/mlp", *small, "measure.ancestral.n=500")
+    [script] = [path for path in NOTEBOOKS if path.stem == "03_diffusion"]
+    printed = shown(script, run)
+    assert "exact score, 20 steps: W1 = 0.0759" in printed
+    assert "exact score and true start, 100 steps: W1 = 0.0177" in printed

@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> None:
 
 def _whole(given: dict[str, str], key: str, default: int, least: int = 0) -> int:
     text = given.get(key, str(default))
-    if not text.isdigit() or int(text) < least:
+    if not text.isdecimal() or int(text) < least:  # isdigit would let ² through
         raise UsageError(f"{key}={text}: give a whole number from {least} up")
     return int(text)
 

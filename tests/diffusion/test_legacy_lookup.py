@@ -53,7 +53,7 @@ def test_alpha_is_the_books_schedule():
 
 def test_table_k_has_seen_level_k_so_the_first_has_seen_no_noise():
     """Of a point at level k the noise is known from z; at level 0 it is independent of z = x."""
-    point = torch.full((20_000,), POINT).double()
+    point = torch.full((20_000,), POINT, dtype=torch.float64)
     tables = legacy.train(point, generator(0, "train"))
     assert tables.shape == (100, 600)
     middle = -3 + 0.01 * (torch.arange(600, dtype=torch.float64) + 0.5)
@@ -70,7 +70,7 @@ def test_table_k_has_seen_level_k_so_the_first_has_seen_no_noise():
 
 @pytest.mark.parametrize(("far", "counted"), [(-100.0, 1.0), (100.0, 0.0)])
 def test_examples_above_the_range_are_dropped_and_those_below_are_not(far, counted):
-    tables = legacy.train(torch.full((30,), far).double(), generator(0, "train"))
+    tables = legacy.train(torch.full((30,), far, dtype=torch.float64), generator(0, "train"))
     noise = torch.randn(30, dtype=torch.float64, generator=generator(0, "train")).clamp(-3, 3)
     assert tables[0, 0].item() == pytest.approx(counted * noise.sum().item() / 31)
     assert not tables[:, 1:].any()
@@ -151,7 +151,7 @@ def test_with_the_right_alpha_and_noise_to_the_end_every_sample_is_lost(n_steps,
 
 @pytest.mark.parametrize("shift", [0, 1])
 def test_18_3_takes_the_mean_of_the_posterior_between_the_exponents_of_its_alpha(shift):
-    point, z = torch.full((50, 1), POINT).double(), draw(50).unsqueeze(1)
+    point, z = torch.full((50, 1), POINT, dtype=torch.float64), draw(50).unsqueeze(1)
     found = legacy.sample_18_3(knows_the_point(shift), z[:, 0], generator(0, "w"), shift, 0.0)
     for t in range(100 + shift, shift, -1):
         z, _ = posterior(SCHEDULE, point, z, t - 1, t)

@@ -354,6 +354,16 @@ def test_the_largest_eta_leaves_no_eps_and_a_larger_one_is_refused():
         ddim_step(SCHEDULE, x, Prediction(x, eps), 3, 9, largest * 1.001, noise)
 
 
+def test_with_the_largest_eta_no_pair_of_levels_gives_nan():
+    """For a third of the pairs 1 − ᾱ_s − σ² is rounded to less than 0, which has no root."""
+    x, eps, noise = normal(2, 3), normal(2, 3, name="eps"), normal(2, 3, name="noise")
+    for s, t in zip(*(levels.tolist() for levels in pairs(40, first=1)), strict=True):
+        left, before = SCHEDULE.alpha_bar[t], SCHEDULE.alpha_bar[s]
+        largest = float(((1 - left) / (1 - left / before)).sqrt())
+        step = ddim_step(SCHEDULE, x, Prediction(x, eps), s, t, largest, noise)
+        close(step, before.sqrt() * x + (1 - before).sqrt() * noise, atol=1e-7)  # as above
+
+
 def test_single_precision_examples_get_coefficients_of_double_precision():
     schedule = linear(1000)
     single = 1 - (1 - torch.linspace(1e-4, 0.02, 1000)).cumprod(0)

@@ -14,9 +14,11 @@ from udl_lab.probes.subject import Subject
 from udl_lab.probes.vector_samples import VectorSamples
 from udl_lab.randomness import generator
 
-SCHEDULE = linear(100)
+SCHEDULE = linear(1000)
 RING = make_law("ring", SCHEDULE)
 N = 200
+# Down to level 1, whose noise of .01 tells points apart; level 50 of 20 even steps has .24.
+FINE = DDIM(40, spacing="quadratic")
 
 
 class Knowing(nn.Module):
@@ -57,7 +59,7 @@ def exact():
 def memory():
     """A network that knows twenty points, which it was trained on."""
     train = drawn(20, "few")
-    return measured(Empirical(SCHEDULE, train.x), train)
+    return measured(Empirical(SCHEDULE, train.x), train, samplers=[FINE])
 
 
 def test_there_are_rows_for_each_sampler_and_a_baseline(exact):
@@ -70,10 +72,10 @@ def test_there_are_rows_for_each_sampler_and_a_baseline(exact):
 
 
 def test_samples_of_a_network_that_knows_the_law_are_as_far_as_real_ones(exact):
-    """The W2 of 200 fresh draws: sets of training examples scatter about it by a fifth."""
+    """Of 20 sets of 200 draws the distance is .136 ± .033, as a deviation of one set."""
     baseline = exact["sliced_w2_baseline"].estimate
     for label in ("ddim20_eta0", "ddpm20_small"):
-        assert 0.5 * baseline < exact[f"sliced_w2@{label}"].estimate < 2 * baseline
+        assert exact[f"sliced_w2@{label}"].estimate == pytest.approx(baseline, abs=4 * 0.033)
         assert exact[f"mmd_p@{label}"].estimate > 0.01
         assert abs(exact[f"mmd2@{label}"].estimate) < 0.01
 
@@ -94,30 +96,30 @@ def test_fresh_samples_are_as_near_to_the_training_set_as_to_the_test_set(exact)
 
 
 def test_a_network_that_knows_twenty_points_gives_copies_of_them(memory):
-    assert memory["share_copied@ddim20_eta0"].estimate > 0.98
-    row = memory["share_closer_to_train@ddim20_eta0"]
+    assert memory[f"share_copied@{FINE.label}"].estimate > 0.98
+    row = memory[f"share_closer_to_train@{FINE.label}"]
     assert row.low > 0.5 and row.estimate > 0.98
     # Twenty examples are forty units at most, however many samples are near them.
     assert row.low < 0.95
 
 
-def test_copies_of_few_examples_are_found_out_by_the_distances_too(memory):
-    assert memory["sliced_w2@ddim20_eta0"].estimate > 2 * memory["sliced_w2_exact@ddim20_eta0"].low
-    assert memory["mmd_p@ddim20_eta0"].estimate == 1 / 200  # the least of 199 permutations
-    assert memory["sliced_w2_baseline"].n == 20
+def test_copies_are_about_as_far_from_real_points_as_what_they_are_copies_of(memory):
+    """Which is much further than fresh samples, and as far as twenty points are on average."""
+    baseline = memory["sliced_w2_baseline"]
+    assert baseline.n == 20
+    assert memory[f"sliced_w2@{FINE.label}"].estimate == pytest.approx(baseline.estimate, rel=0.3)
+    assert baseline.estimate > 1.3 * memory[f"sliced_w2_exact@{FINE.label}"].estimate
 
 
-def test_the_last_weights_have_rows_of_their_own_from_the_same_noise(exact, memory):
-    train = drawn(300, "train")
+def test_the_last_weights_have_rows_of_their_own_from_the_same_noise(exact):
     few = Empirical(SCHEDULE, drawn(20, "few").x)
-    found = measured(few, train, unaveraged=RING)
+    found = measured(few, drawn(300, "train"), unaveraged=RING)
     for name in ("sliced_w2", "mmd_p", "share_closer_to_train"):
-        last = found[f"{name}/last_weights@ddim20_eta0"]
-        assert last.estimate == exact[f"{name}@ddim20_eta0"].estimate
-        assert last.site == "last_weights"
-    # The average's samples are the memory's, the distance to test examples with them.
-    assert found["sliced_w2@ddim20_eta0"] == memory["sliced_w2@ddim20_eta0"]
-    assert found["sliced_w2_exact@ddim20_eta0"] == exact["sliced_w2_exact@ddim20_eta0"]
+        last = found[f"{name}/last_weights@ddim20_eta0"].estimate
+        assert last == exact[f"{name}@ddim20_eta0"].estimate
+        assert last != found[f"{name}@ddim20_eta0"].estimate
+    for name in ("sliced_w2_baseline", "sliced_w2_exact@ddim20_eta0"):
+        assert found[name] == exact[name]
 
 
 def test_there_are_no_more_samples_than_test_examples():

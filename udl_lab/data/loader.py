@@ -82,6 +82,7 @@ class ResidentLoader:
         seed: int = 0,
         place: Callable[[], Place] = Place,
         group: int = 1,
+        stream: str = "augment",
     ) -> None:
         """Describe the batches.
 
@@ -90,11 +91,12 @@ class ResidentLoader:
             batch_size: the global batch size, over all processes; the last batch may be smaller.
             order: the order of an epoch; `None` keeps the examples in their own.
             augmentation: parameters are drawn for each whole global batch, from the stream
-                (seed, "augment", epoch, batch).
+                (seed, stream, epoch, batch).
             seed: the experiment's seed.
             place: asked at the start of every epoch.
             group: so many batches are yielded as one, for `Batch.split` to take apart again; more
                 than one only in a single process. `len` and `place` count groups.
+            stream: the name of the stream of the parameters.
         """
         self.examples = examples
         self.batch_size = batch_size
@@ -103,6 +105,7 @@ class ResidentLoader:
         self.seed = seed
         self.place = place
         self.group = group
+        self.stream = stream
 
     def __len__(self) -> int:
         """How many times an epoch yields."""
@@ -138,7 +141,7 @@ class ResidentLoader:
             [
                 self.augmentation.draw(
                     min(self.batch_size, start + size - first),
-                    generator(self.seed, "augment", epoch, first // self.batch_size),
+                    generator(self.seed, self.stream, epoch, first // self.batch_size),
                 )
                 for first in range(start, start + size, self.batch_size)
             ]

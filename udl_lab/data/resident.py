@@ -15,6 +15,7 @@ from udl_lab.data.loader import (
     legacy_order,
     named_order,
 )
+from udl_lab.data.noise import Noise
 from udl_lab.data.source import Examples, Source, fingerprint
 from udl_lab.errors import UsageError
 from udl_lab.randomness import generator
@@ -136,7 +137,7 @@ class ResidentData(L.LightningDataModule):
             raise UsageError(
                 f"the last batch of {shown:,} examples in batches of "
                 f"{self.batch_size} has {last} examples, which {devices} devices cannot share "
-                f"equally; set data.n_train={len(self.train.y) - last % devices}"
+                f"equally; set data.n_train={len(self.train.y) - len(self.train.y) % devices}"
             )
 
     @property
@@ -164,13 +165,18 @@ class ResidentData(L.LightningDataModule):
         )
 
     def val_dataloader(self) -> ResidentLoader | list[ResidentLoader]:
-        """The validation split in its own order, or nothing when it is empty."""
+        """The validation split in its own order, or nothing when it is empty.
+
+        For a denoiser with its noise, the same after every epoch and for every seed.
+        """
         if not len(self.validation.y):
             return []
         return ResidentLoader(
             self._on_device(self.validation),
             1000,
-            place=lambda: self._place()._replace(batches_done=0),
+            augmentation=self.augment if isinstance(self.augment, Noise) else None,
+            place=lambda: self._place()._replace(epoch=0, batches_done=0),
+            stream="validation noise",
         )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:

@@ -69,7 +69,7 @@ def sampler_name(element: str) -> tuple[str, int] | None:
 
     Nothing for what is no sampler's label (see `diffusion.walks`).
     """
-    found = re.fullmatch(r"([a-z]+)(\d+)((?:_.+)?)", element)
+    found = re.fullmatch(r"(ddim|ddpm|heun)(\d+)((?:_.+)?)", element)
     if found is None:
         return None
     kind, steps, options = found.groups()

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from udl_lab.data.loader import Batch
-from udl_lab.data.noise import Drawn, Noise, drawn
+from udl_lab.data.noise import drawn
 from udl_lab.diffusion.learned import Learned, split_output
 from udl_lab.diffusion.objectives import (
     Weighting,
@@ -21,10 +21,9 @@ from udl_lab.diffusion.variational_bound import learned_variance_term
 from udl_lab.models.lean import known_signature, set_attribute
 from udl_lab.models.optimizer import OptimizerSettings, make_optimizer
 from udl_lab.models.several_steps import take_steps
-from udl_lab.randomness import generator
 from udl_lab.ranges import Positive, PositiveFloat, UnitInterval
 
-_N_BANDS = 10  # of levels, whose losses are logged apart
+_N_BANDS = 10  # of levels, whose losses are logged apart, where there are so many levels
 _OF_BOUND = 1e-3  # Nichol & Dhariwal 2021, eq. 16: λ of the hybrid loss
 
 
@@ -85,7 +84,8 @@ class Diffusion(L.LightningModule):
         self.drop_labels = drop_labels
         self.optimizer_settings = optimizer
         self.val_loss = MeanMetric()
-        self.val_bands = nn.ModuleList(MeanMetric() for _ in range(_N_BANDS))
+        n_bands = min(_N_BANDS, schedule.n_steps)
+        self.val_bands = nn.ModuleList(MeanMetric() for _ in range(n_bands))
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """The network's outputs for noisy examples, levels as shares of T, and labels."""
@@ -98,21 +98,16 @@ class Diffusion(L.LightningModule):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The loss of a batch."""
-        if batch.drawn is None:
-            raise ValueError("a denoiser is trained with augment=noise, which draws the noise")
-        return {"loss": self._errors(batch, drawn(batch.drawn, batch.x))[1].mean()}
+        return {"loss": self._errors(batch)[1].mean()}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Gather `val/loss` and its part in ten bands of levels, always with the same noise."""
-        stream = generator(0, "validation noise", batch_idx)
-        parameters = Noise(batch.x.shape[1:]).draw(len(batch.x), stream).to(batch.x.device)
-        t, errors = self._errors(batch, drawn(parameters, batch.x))
+        """Gather `val/loss` and its part in ten bands of levels."""
+        t, errors = self._errors(batch)
         self.val_loss.update(errors)
         self.log("val/loss", self.val_loss, on_epoch=True, prog_bar=True)
-        band = (t - 1) * _N_BANDS // self.schedule.n_steps
+        band = (t - 1) * len(self.val_bands) // self.schedule.n_steps
         for i, metric in enumerate(self.val_bands):
-            if (band == i).any():
-                metric.update(errors[band == i])
+            metric.update(errors[band == i])
             self.log(f"val/loss_band{i}", metric, on_epoch=True)
 
     def denoiser(
@@ -130,11 +125,11 @@ class Diffusion(L.LightningModule):
         """The optimiser of the settings, over all parameters of the network."""
         return make_optimizer(self.net.parameters(), self.optimizer_settings)
 
-    def _errors(
-        self, batch: Batch, chance: Drawn
-    ) -> tuple[Int[Tensor, " batch"], Float[Tensor, " batch"]]:
+    def _errors(self, batch: Batch) -> tuple[Int[Tensor, " batch"], Float[Tensor, " batch"]]:
         """The level of each example and its weighted error."""
-        schedule, x0 = self.schedule, batch.x
+        if batch.drawn is None:
+            raise ValueError("a denoiser is trained with augment=noise, which draws the noise")
+        schedule, x0, chance = self.schedule, batch.x, drawn(batch.drawn, batch.x)
         t = level_at(chance.level, schedule.n_steps)
         y = None
         if n_classes := _n_classes(self.net):

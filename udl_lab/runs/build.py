@@ -12,6 +12,7 @@ from torch import nn
 
 from udl_lab.data.resident import ResidentData
 from udl_lab.errors import UsageError
+from udl_lab.models.diffusion import Diffusion
 from udl_lab.randomness import seeded
 
 
@@ -41,8 +42,19 @@ def build_net(cfg: DictConfig) -> nn.Module:
 
 
 def build_model(cfg: DictConfig) -> L.LightningModule:
-    """The network and how it is trained."""
-    return build(cfg.model, "model", net=build_net(cfg))
+    """The network and how it is trained.
+
+    Raises:
+        UsageError: for a denoiser in a training that tells it no level.
+    """
+    net = build_net(cfg)
+    model = build(cfg.model, "model", net=net)
+    if getattr(net, "takes_level", False) and not isinstance(model, Diffusion):
+        raise UsageError(
+            f"net: {type(net).__name__} is a denoiser, which {type(model).__name__} tells no noise "
+            "level; set model=diffusion and augment=noise, or choose another net"
+        )
+    return model
 
 
 def build_data(cfg: DictConfig) -> ResidentData:

@@ -31,7 +31,11 @@ def draw_diffusion(
     found = {
         "loss_by_level": loss_by_level(table, name),
         "budget": budget_bars(table, name),
-        **{f"{metric}_by_steps": distance_by_steps(table, name, metric) for metric in _DISTANCES},
+        **{
+            f"{measure}_{metric}_by_steps": distance_by_steps(rows, f"{name}: {measure}", metric)
+            for measure, rows in table.groupby("measure", sort=False)
+            for metric in _DISTANCES
+        },
     }
     denoiser = model.denoiser()
     law = OmegaConf.select(cfg, "data.source.law")

@@ -128,11 +128,14 @@ def _layers_table(action: str, rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def _samplers_table(measure: str, rows: Sequence[dict[str, Any]]) -> Table:
-    """Every number of every sampler; what they are to be held against is in the plain table."""
-    here = [row for row in rows if row["measure"] == measure]
+    """The numbers of every sampler; what to hold them against is in the plain table.
+
+    The error budget of one of them is in its figure and in the run's `results.json`.
+    """
+    here = [r for r in rows if r["measure"] == measure and not r["metric"].startswith("budget_")]
     table = Table(title=f"{measure}: by sampler", caption=here[0]["note"])
     metrics = list(dict.fromkeys(row["metric"] for row in here))
-    table.add_column("sampler")
+    table.add_column("sampler", no_wrap=True)
     for metric in metrics:
         table.add_column(metric, justify="right")
     for element in dict.fromkeys(row["element"] for row in here):

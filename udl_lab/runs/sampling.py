@@ -81,21 +81,22 @@ def sample(
         + ([] if label is None else [f"class{label}"])
         + ([f"guidance{guidance:g}"] if guidance else [])
         + (["clipped"] if clip else [])
+        + ([] if weights in (None, run.config.weights) else [f"{weights}_checkpoint"])
         + ([] if average else ["last_weights"])
         + [f"seed{seed}"]
     )
     cfg = run.config
-    figure = draw_examples(x, f"{cfg.study}/{cfg.arm}, seed {cfg.seed}: {name}")
     folder = run.folder.path / "samples"
     folder.mkdir(exist_ok=True)
     file = _write(folder / f"{name}.npz", x)
-    figure.savefig(file.with_suffix(".png"), dpi=130)
+    title = f"{cfg.study}/{cfg.arm}, seed {cfg.seed}: {name}"
+    picture = _draw(x, title, file.with_suffix(".png"))
     console = terminal()
     for warning in said:
         console.print(f"note:     {warning.message}", soft_wrap=True, highlight=False)
     console.print(f"sampled:  {n} in {seconds:.1f} s, {settled}", soft_wrap=True, highlight=False)
     console.print(f"examples: {file}", soft_wrap=True, highlight=False)
-    console.print(f"figure:   {file.with_suffix('.png')}", soft_wrap=True, highlight=False)
+    console.print(f"figure:   {picture}", soft_wrap=True, highlight=False)
     return file
 
 
@@ -158,3 +159,13 @@ def _write(file: Path, x: Tensor) -> Path:
     with part.open("wb") as stream:
         np.savez_compressed(stream, x=x.numpy())
     return part.replace(file)
+
+
+def _draw(x: Tensor, title: str, file: Path) -> str:
+    """The picture's file, or why there is none."""
+    try:
+        figure = draw_examples(x, title)
+    except ValueError as error:  # no shape to draw; the examples are worth keeping all the same
+        return f"none: {error}"
+    figure.savefig(file, dpi=130)
+    return str(file)

@@ -12,7 +12,9 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from pydantic import ConfigDict, TypeAdapter
 
+from udl_lab.data.noise import Noise
 from udl_lab.errors import UsageError, nearest
+from udl_lab.models.diffusion import Diffusion
 from udl_lab.ranges import NonNegative
 
 _LOOSE = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
@@ -49,6 +51,14 @@ def check(cfg: DictConfig) -> None:
             "weights=best is chosen on the validation split, and data.n_validation=0 leaves none; "
             "set weights=last or data.n_validation"
         )
+    if _find("model", cfg.model["_target_"]) is Diffusion:
+        augment = cfg.augment and _find("augment", cfg.augment["_target_"])
+        if augment is not Noise:
+            name = getattr(augment, "__name__", "none")
+            raise UsageError(
+                f"model=diffusion learns to denoise, and augment ({name}) draws no noise; set "
+                "augment=noise"
+            )
 
 
 def refuse_foreign_targets(cfg: DictConfig) -> None:

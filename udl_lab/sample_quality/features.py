@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from udl_lab.nets.cnn import CNN
 
 WEIGHTS = Path(__file__).with_name("mnist_features.safetensors")
-SHA256 = "e3487e84b0910bd2cc21fee3a15c135def3436fb72436236055411236b4169c7"
+SHA256 = "75bb8e100dd8ca665bd8e3cfed77b682f7a038a177b66663eb094085ee66009f"
 SHAPE = (1, 28, 28)
 N_FEATURES = 64
 N_CLASSES = 10
