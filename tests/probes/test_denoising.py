@@ -76,6 +76,18 @@ def test_its_error_is_the_floor_but_for_chance(exact):
         assert floor.high - floor.low < 0.6 * (error.high - error.low)
 
 
+def test_the_error_of_the_law_itself_is_on_the_networks_own_noise(exact):
+    """Which subtraction takes out: of an error of c, c² − 2 c (ε − E[ε | x_t]) is left."""
+    off = measured(learned(book(), bias=0.25))
+    for t in LEVELS:
+        error, law = exact[f"eps_error@{t}"], exact[f"eps_error_exact@{t}"]
+        assert error.estimate == pytest.approx(law.estimate, abs=1e-7)  # single precision
+        assert off[f"eps_error_exact@{t}"] == law
+        left = off[f"eps_error@{t}"].estimate - law.estimate
+        deviation = law.estimate**0.5
+        assert left == pytest.approx(0.0625, abs=4 * 0.5 * deviation / 500**0.5)
+
+
 def test_the_floor_of_the_law_is_the_one_of_the_notes():
     """.4985 over the levels 1 to 100: /work/shared/notes/generative.md, section 2d."""
     found = measured(learned(book()), n_levels=100)
@@ -141,7 +153,7 @@ def test_dimensions_are_averaged_and_not_summed():
 
 def test_without_a_law_only_the_error_is_measured(exact):
     found = measured(learned(book()), law=None)
-    assert found == {key: row for key, row in exact.items() if key.startswith("eps_error")}
+    assert found == {key: row for key, row in exact.items() if row.metric == "eps_error"}
 
 
 def test_a_network_that_has_learned_its_examples_by_heart_lacks_the_law():

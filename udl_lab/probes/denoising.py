@@ -24,7 +24,9 @@ class Denoising:
     A row per level (element `t<level>`) and one for their mean, with t intervals over examples:
 
     - `eps_error`: E‖ε − ε̂‖² per dimension;
-    - `floor`: that of E[ε | x_t], where the law of the data is given: no network is better;
+    - `floor`: that of E[ε | x_t], where the law of the data is given: no network is better. It is
+      the mean of a conditional variance; `eps_error_exact` is the squared error itself on the very
+      noise that `eps_error` is of, and the two may be subtracted;
     - `excess`: E‖ε̂ − E[ε | x_t]‖² per dimension, the mean of their difference, measured directly;
     - `excess_empirical`: the same, of a data set that consists of the training examples alone. A
       network that has learned them by heart has little of it; one that has learned the law has
@@ -120,6 +122,7 @@ def _at_level(
     for name, truth in truths.items():
         found[name] = _square(truth(x_t.double(), t).eps - said)
     if "excess" in truths:
+        found["eps_error_exact"] = _square(eps - truths["excess"](x_t.double(), t).eps)
         found["floor"] = irreducible_error(truths["excess"], "eps", x0.double(), t, eps.double())
     return found
 

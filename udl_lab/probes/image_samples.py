@@ -27,7 +27,8 @@ class ImageSamples:
 
     - `frechet`: the Fréchet distance of the features, biased upward by the number of samples;
     - `kernel`: the unbiased kernel distance of the features, ± 2 standard errors;
-    - `class_variation`: total variation between the classes' shares and the test split's;
+    - `class_variation`: total variation between the classes' shares and the whole test split's, all
+      as the features' own classifier names them, so that its errors cancel;
     - `share_copied`: samples under a third as far from a training image as from the next one.
 
     And what real images of the same number score against the same test images:
@@ -62,16 +63,16 @@ class ImageSamples:
         denoisers = subject.denoisers()
         assert subject.train is not None
         features = mnist_features()
-        real = subject.sample(self.n)
+        real = subject.sample(self.n).x
         held_out = features.features(subject.examples.x)
-        reference = features.features(real.x)
-        n = len(real.y)
+        reference = features.features(real)
+        n = len(reference)
         note = f"features {features.fingerprint}, n = {n}"
-        shares = torch.bincount(real.y, minlength=10).double() / n
+        shares = torch.bincount(features.classes_of(held_out), minlength=10) / len(held_out)
         baseline = matched_baseline(held_out, n, generator(0, "real against real"))
         rows = [_exact("frechet_baseline", baseline, n, note=note)]
         train = subject.train.x[: self.n_train].flatten(1)
-        noise = draw_prior(n, tuple(real.x.shape[1:]), generator(0, "sampled noise"))
+        noise = draw_prior(n, tuple(real.shape[1:]), generator(0, "sampled noise"))
         for site, denoiser in denoisers.items():
             for sampler in self.samplers:
                 samples = _end(sampler, denoiser, noise)

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Float64
-from scipy.special import ndtri
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 from torch import Tensor
 
 from udl_lab.diffusion.denoisers import Denoiser, GaussianMixture
@@ -148,7 +147,7 @@ class Cdf:
     def __call__(self, x: Float64[Tensor, "..."]) -> Float64[Tensor, "..."]:
         """P(X ≤ x)."""
         z = (x.numpy()[..., None] - self.means) / self.deviations
-        return torch.from_numpy(norm.cdf(z) @ self.weights)
+        return torch.from_numpy(ndtr(z) @ self.weights)
 
 
 def quantiles(

@@ -11,6 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
+from yaml import YAMLError
 
 from udl_lab.configuration import SAMPLERS
 from udl_lab.diffusion.denoisers import Clipped, Denoiser
@@ -110,7 +111,7 @@ def make_sampler(sampler: str, changes: dict[str, str]) -> Walk:
     typed = [f"{key}={value}" for key, value in changes.items()]
     try:
         node = OmegaConf.merge(node, OmegaConf.from_dotlist(typed))
-    except (OmegaConfBaseException, ValueError) as error:
+    except (OmegaConfBaseException, YAMLError, ValueError) as error:
         raise UsageError(f"sampler: cannot read {changes} ({error})") from error
     assert isinstance(node, DictConfig)
     check_target("sampler", node)
