@@ -14,6 +14,24 @@ from udl_lab.runs.signature import check
 EVERY_ARM = [(study, arm) for study in studies() for arm in arms(study)]
 EVERY_OPTION = [(group, option) for group, options in groups().items() for option in options]
 
+# What goes together only with the rest of a denoiser's training.
+DENOISER = ["model=diffusion", "augment=noise", "net=unet", "measure=denoising"]
+OF_DENOISERS = [
+    ("model", "diffusion"),
+    *(
+        ("measure", option)
+        for option in (
+            "denoising",
+            "image_samples",
+            "line_samples",
+            "memorising",
+            "signal_samples",
+            "udl18",
+            "vector_samples",
+        )
+    ),
+]
+
 
 def test_studies_and_options_were_found():
     assert len(EVERY_ARM) >= 23
@@ -33,7 +51,8 @@ def test_every_arm_builds_and_is_named_after_its_file(study, arm):
 
 @pytest.mark.parametrize(("group", "option"), EVERY_OPTION)
 def test_every_option_composes_and_passes_its_check(group, option):
-    cfg = compose([f"{group}={option}"])
+    rest = DENOISER if (group, option) in OF_DENOISERS else []
+    cfg = compose([*rest, f"{group}={option}"])
     check(cfg)
     assert OmegaConf.to_container(cfg, resolve=True)
 

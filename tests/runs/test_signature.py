@@ -61,3 +61,12 @@ def test_a_foreign_target_in_a_checkpoint_is_refused(target):
 
 def test_the_labs_own_targets_may_be_rebuilt():
     refuse_foreign_targets(compose(["net=cnn"]))
+
+
+def test_a_measurement_that_a_denoiser_cannot_have_is_refused_before_training():
+    denoiser = ["model=diffusion", "augment=noise", "net=unet"]
+    with pytest.raises(UsageError, match=r"measure.*set measure=denoising"):
+        check(compose(denoiser))
+    check(compose([*denoiser, "measure=denoising"]))
+    with pytest.raises(UsageError, match=r"measure\.denoising.*set model=diffusion"):
+        check(compose(["measure=denoising"]))

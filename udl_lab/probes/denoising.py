@@ -35,6 +35,8 @@ class Denoising:
     The site `last_weights` marks rows of the last weights, where the others are of their average.
     """
 
+    of_denoisers = True
+
     def __init__(
         self,
         law: Law | None = None,

@@ -28,6 +28,8 @@ class FlowLikelihood:
     - `gain`: their difference, paired by example.
     """
 
+    of_denoisers = True
+
     def __init__(
         self,
         n: Positive = 50,

@@ -37,6 +37,8 @@ class ImageSamples:
     Distances in these features compare with nothing outside the lab.
     """
 
+    of_denoisers = True
+
     def __init__(
         self,
         samplers: Sequence[Walk] = (DDIM(20),),

@@ -39,6 +39,8 @@ class LineSamples:
     And `w1_of_draws`: the mean W1 of as many fresh draws of the law, what chance alone does.
     """
 
+    of_denoisers = True
+
     def __init__(
         self,
         law: Law,

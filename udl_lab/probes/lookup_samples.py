@@ -45,6 +45,8 @@ class LookupSamples:
       on the last step.
     """
 
+    of_denoisers = True
+
     def __init__(
         self,
         law: Law = "book",

@@ -38,6 +38,8 @@ class VectorSamples:
     same held-out ones.
     """
 
+    of_denoisers = True
+
     def __init__(
         self,
         samplers: Sequence[Walk] = (DDIM(20), DDIM(100)),

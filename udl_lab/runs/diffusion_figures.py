@@ -43,8 +43,8 @@ def draw_diffusion(
         if len(cfg.example.shape) == 3:
             found |= _images(denoiser, name)
         elif len(cfg.example.shape) == 2:
-            title = f"{name}: {DDIM(50).label}"
-            found["samples"] = signal_grid(_end(DDIM(50), denoiser, 32), title)
+            sampler = DDIM(min(50, denoiser.schedule.n_steps))
+            found["samples"] = signal_grid(_end(sampler, denoiser, 32), f"{name}: {sampler.label}")
         elif law is not None:
             found |= _points(denoiser, law, name)
     return {file: figure for file, figure in found.items() if figure is not None}
@@ -69,7 +69,10 @@ def _points(denoiser: Learned, law: str, name: str) -> dict[str, Figure]:
         figure = density_and_trajectories(oracle, Trajectory.record(states), title)
         return {"trajectories": figure}
     real = oracle.sample(2000, generator(0, "drawn data")).float()
-    clouds = {f"DDIM, {s} steps": _end(DDIM(s), denoiser, 2000) for s in (5, 20, steps)}
+    clouds = {
+        f"DDIM, {s} steps": _end(DDIM(s), denoiser, 2000)
+        for s in sorted({min(5, steps), min(20, steps), steps})
+    }
     return {"samples": plane_samples(real, clouds, name)}
 
 

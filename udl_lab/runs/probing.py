@@ -11,6 +11,7 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.table import Table
+from yaml import YAMLError
 
 from udl_lab.configuration import SYMMETRIES
 from udl_lab.errors import UsageError
@@ -102,7 +103,7 @@ def make_action(symmetry: str, changes: dict[str, str]) -> Action:
         node = OmegaConf.merge(
             node, OmegaConf.from_dotlist([f"{k}={v}" for k, v in changes.items()])
         )
-    except (OmegaConfBaseException, ValueError) as error:
+    except (OmegaConfBaseException, YAMLError, ValueError) as error:
         raise UsageError(f"symmetry: cannot read {changes} ({error})") from error
     assert isinstance(node, DictConfig)
     check_target("symmetry", node)

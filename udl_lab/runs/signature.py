@@ -51,7 +51,20 @@ def check(cfg: DictConfig) -> None:
             "weights=best is chosen on the validation split, and data.n_validation=0 leaves none; "
             "set weights=last or data.n_validation"
         )
-    if _find("model", cfg.model["_target_"]) is Diffusion:
+    denoises = _find("model", cfg.model["_target_"]) is Diffusion
+    for name, node in cfg.measure.items():
+        measurement = _find(f"measure.{name}", node["_target_"])
+        if getattr(measurement, "of_denoisers", False) != denoises:
+            raise UsageError(
+                f"measure.{name}: {measurement.__qualname__} "
+                + (
+                    "cannot be made of a denoiser; set measure=denoising, or vector_samples, "
+                    "image_samples, …"
+                    if denoises
+                    else "is made of a denoiser only; set model=diffusion or another measure"
+                )
+            )
+    if denoises:
         augment = cfg.augment and _find("augment", cfg.augment["_target_"])
         if augment is not Noise:
             name = getattr(augment, "__name__", "none")
