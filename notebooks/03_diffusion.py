@@ -26,6 +26,7 @@
 # %matplotlib inline
 import os
 
+import matplotlib
 import torch
 from IPython.display import display
 
@@ -41,6 +42,7 @@ from udl_lab.randomness import generator
 from udl_lab.runs.reopen import load_run
 from udl_lab.sample_quality.line import midpoints, wasserstein_to_law
 
+matplotlib.rcParams["figure.dpi"] = 75  # small enough to be kept beside its script
 run = load_run(os.environ.get("UDL_RUN", "runs/notebook03"))
 cfg = run.config
 name = f"{cfg.study}/{cfg.arm}/seed{cfg.seed}"
