@@ -70,6 +70,7 @@ def test_a_sample_of_the_orbit_estimates_the_index_of_the_whole_orbit_without_bi
     assert plain.index.estimate == pytest.approx(0.6, abs=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("whole_group", "truth"), [(True, 0.625), (False, 0.5)])
 def test_its_95_percent_interval_covers_between_92_and_97_percent(whole_group, truth):
     """Orbits of four points, 200 images, 3 correlated units of unequal variance, 1,500 repeats.

@@ -278,7 +278,11 @@ def test_the_noise_of_validation_is_the_same_for_every_epoch_seed_and_number_of_
         (("augment=rotation",), r"augment \(Rotation\) draws no noise; set augment=noise"),
         (("net=fcn",), r"model: FCN is no denoiser.*net=time_mlp.*net=unet.*net=unet1d"),
         (("net=unet",), r"net: .*net=time_mlp"),
-        (("model=classifier",), r"net: TimeMLP is a denoiser.*model=diffusion and augment=noise"),
+        (("model=classifier",), r"Denoising is made of a denoiser only; set model=diffusion"),
+        (
+            ("model=classifier", "measure=classification"),
+            r"net: TimeMLP is a denoiser.*model=diffusion and augment=noise",
+        ),
         (("model.schedule.n_steps=20",), r"model: linear schedule of 20 steps.*more steps"),
         (("model.drop_labels=0.1",), r"model: drop_labels=0\.1.*n_classes"),
         (("model.kind=noise",), r"model\.kind='noise'.*'eps', 'x0' or 'v'"),
@@ -289,7 +293,7 @@ def test_what_cannot_be_trained_together_is_refused_and_leaves_no_folder(
     overrides, message, tmp_path
 ):
     given = {override.partition("=")[0] for override in overrides}
-    taken = {"net": "net.", "model": "model."}
+    taken = {"net": "net.", "model": "model.", "measure": "measure."}
     gone = tuple(prefix for group, prefix in taken.items() if group in given)
     kept = [o for o in TOY if o.partition("=")[0] not in given and not o.startswith(gone or "\0")]
     with pytest.raises(UsageError, match=message):
