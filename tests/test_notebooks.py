@@ -72,7 +72,7 @@ def test_notebook_02_runs_on_a_fresh_run(tmp_path):
 @pytest.mark.slow
 def test_notebook_03_runs_on_a_fresh_run(tmp_path):
     run = tmp_path / "run"
-    small = ["trainer.max_epochs=2", "measure.table.n=1000", "measure.table.n_train=1000"]
+    small = ["trainer.max_epochs=2", "+measure.table.n=1000", "+measure.table.n_train=1000"]
     train(run, "experiment=udl18_mixture/mlp", *small, "measure.ancestral.n=500")
     [script] = [path for path in NOTEBOOKS if path.stem == "03_diffusion"]
     printed = shown(script, run)
