@@ -50,7 +50,7 @@ def subject(name="ring", scale=1.0, unaveraged=None):
 
 
 def measured(of, **settings):
-    settings = {"n": N, **settings}
+    settings = {"n": N, "tolerance": 1e-6, **settings}
     return {r.key.removeprefix("/"): r for r in FlowLikelihood(**settings)(of)}
 
 

@@ -67,7 +67,7 @@ def test_there_are_rows_for_each_sampler_and_a_baseline(exact):
     labels = ["ddim20_eta0", "ddpm20_small"]
     wanted = [f"{name}@{label}" for label in labels for name in each]
     wanted += [f"sliced_w2_exact@{label}" for label in labels]
-    assert list(exact) == ["sliced_w2_baseline", *wanted]
+    assert list(exact) == ["sliced_w2_baseline", "share_copied_baseline", *wanted]
     assert {row.n for row in exact.values()} == {N}
 
 
@@ -92,7 +92,9 @@ def test_fresh_samples_are_as_near_to_the_training_set_as_to_the_test_set(exact)
     # once in nine times, whatever the density.
     chance = 1 / 9
     error = (chance * (1 - chance) / N) ** 0.5
-    assert exact["share_copied@ddim20_eta0"].estimate == pytest.approx(chance, abs=4 * error)
+    for name in ("share_copied@ddim20_eta0", "share_copied_baseline"):
+        assert exact[name].estimate == pytest.approx(chance, abs=4 * error)
+        assert exact[name].low < exact[name].estimate < exact[name].high
 
 
 def test_a_network_that_knows_twenty_points_gives_copies_of_them(memory):

@@ -30,6 +30,11 @@ class Walk(Protocol):
         """Its name in tables: `ddim20_eta0`."""
         ...
 
+    @property
+    def random(self) -> bool:
+        """Whether it draws noise on the way."""
+        ...
+
     def along(
         self,
         denoiser: Denoiser,
@@ -76,6 +81,10 @@ class DDIM:
     def label(self) -> str:
         return f"ddim{self.steps}_eta{self.eta:g}{_other(self.spacing)}"
 
+    @property
+    def random(self) -> bool:
+        return self.eta > 0
+
     def along(
         self,
         denoiser: Denoiser,
@@ -102,6 +111,10 @@ class DDPM:
         noisy = "_noisy" if self.keep_last_noise else ""
         return f"ddpm{self.steps}_{self.variance}{noisy}{_other(self.spacing)}"
 
+    @property
+    def random(self) -> bool:
+        return True
+
     def along(
         self,
         denoiser: Denoiser,
@@ -124,6 +137,10 @@ class Heun:
     @property
     def label(self) -> str:
         return f"heun{self.steps}{_other(self.spacing, 'karras')}"
+
+    @property
+    def random(self) -> bool:
+        return False
 
     def along(
         self,

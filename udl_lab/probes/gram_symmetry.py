@@ -116,4 +116,4 @@ def _pooled(net: nn.Module, x: Float[Tensor, "example input"]) -> Float[Tensor, 
 
 
 def _exact(metric: str, value: float, n: int, site: str = "") -> Row:
-    return row(metric, Interval(value, value, value), n, site=site, note="exact")
+    return row(metric, Interval.exact(value), n, site=site, note="exact")

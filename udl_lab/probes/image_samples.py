@@ -11,13 +11,13 @@ from udl_lab.diffusion.walks import DDIM, Walk, walk
 from udl_lab.probes.statistics import Interval
 from udl_lab.probes.subject import Subject, evaluating
 from udl_lab.probes.table import Row, row
+from udl_lab.probes.vector_samples import copied
 from udl_lab.randomness import generator
 from udl_lab.ranges import Positive
 from udl_lab.sample_quality.class_histogram import class_histogram
 from udl_lab.sample_quality.features import FeatureNet, mnist_features
 from udl_lab.sample_quality.frechet import frechet_distance, matched_baseline
 from udl_lab.sample_quality.kernel_distance import kernel_distance
-from udl_lab.sample_quality.memorisation import nearest_ratio, share_copied
 
 
 class ImageSamples:
@@ -29,11 +29,13 @@ class ImageSamples:
     - `kernel`: the unbiased kernel distance of the features, ± 2 standard errors;
     - `class_variation`: total variation between the classes' shares and the whole test split's, all
       as the features' own classifier names them, so that its errors cancel;
-    - `share_copied`: samples under a third as far from a training image as from the next one.
+    - `share_copied`: samples under a third as far from a training image as from the next one
+      (Wilson interval).
 
-    And what real images of the same number score against the same test images:
-    `frechet_baseline` (two disjoint sets of test images: the mean of 20 random pairs of sets, from
-    the least of them to the largest), `class_variation_baseline`.
+    And what real images of the same number score: `frechet_baseline`, the mean over 20 random pairs
+    of disjoint sets of test images (their range is in its note), `class_variation_baseline`, by
+    chance, and `share_copied_baseline`, of the test images. Distances have no interval but the
+    kernel's.
 
     Distances in these features compare with nothing outside the lab.
     """
@@ -72,8 +74,9 @@ class ImageSamples:
         n = len(reference)
         note = f"features {features.fingerprint}, n = {n}"
         shares = torch.bincount(features.classes_of(held_out), minlength=10) / len(held_out)
-        rows = [row("frechet_baseline", _baseline(held_out, n), n, note=note)]
-        train = subject.train.x[: self.n_train].flatten(1)
+        rows = [_baseline(held_out, n, note)]
+        train = subject.train.x[: self.n_train]
+        rows.append(row("share_copied_baseline", copied(real, train), n, note=note))
         noise = draw_prior(n, tuple(real.shape[1:]), generator(0, "sampled noise"))
         for site, denoiser in denoisers.items():
             for sampler in self.samplers:
@@ -94,11 +97,11 @@ def _distances(
     value, error = kernel.mmd_squared, kernel.standard_error
     classes = class_histogram(features.classes(samples), shares)
     return {
-        "frechet": _point(frechet_distance(seen, reference)),
+        "frechet": Interval.alone(frechet_distance(seen, reference)),
         "kernel": Interval(value, value - 2 * error, value + 2 * error),
-        "class_variation": _point(classes.total_variation),
-        "class_variation_baseline": _point(classes.total_variation_by_chance),
-        "share_copied": _point(share_copied(nearest_ratio(samples.flatten(1), train))),
+        "class_variation": Interval.alone(classes.total_variation),
+        "class_variation_baseline": Interval.alone(classes.total_variation_by_chance),
+        "share_copied": copied(samples, train),
     }
 
 
@@ -107,11 +110,8 @@ def _end(sampler: Walk, denoiser: Learned, noise: Tensor) -> Tensor:
         return last(walk(sampler, denoiser, noise, generator(0, "sampler noise", sampler.label)))
 
 
-def _point(value: float) -> Interval:
-    return Interval(value, value, value)
-
-
-def _baseline(held_out: Tensor, n: int, pairs: int = 20) -> Interval:
+def _baseline(held_out: Tensor, n: int, note: str, pairs: int = 20) -> Row:
     streams = (generator(0, "real against real", i) for i in range(pairs))
     found = [matched_baseline(held_out, n, stream) for stream in streams]
-    return Interval(sum(found) / pairs, min(found), max(found))
+    note = f"{note}, {pairs} pairs from {min(found):.1f} to {max(found):.1f}"
+    return row("frechet_baseline", Interval.alone(sum(found) / pairs), n, note=note)

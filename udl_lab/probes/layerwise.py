@@ -191,7 +191,7 @@ class Layerwise:
         n_elements = 1 + len(self.action.elements())
         found = invariance_index(layer["variance"], n_elements, whole)
         note = "whole group" if whole else "a sample of the orbit, ANOVA estimate"
-        share = _exactly(found.degenerate)
+        share = Interval.exact(found.degenerate)
         rows = [
             row(f"index{suffix}", found.index, found.n, site=site, note=note),
             row(f"index{suffix}_degenerate", share, found.n, site=site, note="constant units"),
@@ -199,9 +199,7 @@ class Layerwise:
         shape = layer["variance"].unit_shape
         if shape and shape[0] <= _CHANNELS and not suffix:
             rows += [
-                row(
-                    "index_channel", Interval(v, np.nan, np.nan), found.n, site=site, element=str(c)
-                )
+                row("index_channel", Interval.alone(v), found.n, site=site, element=str(c))
                 for c, v in enumerate(map(float, found.by_channel(shape[0])))
             ]
         return rows
@@ -246,7 +244,7 @@ class Layerwise:
         return [
             row(
                 f"cka{suffix}",
-                Interval(float(debiased_cka(own, copy)), np.nan, np.nan),
+                Interval.alone(float(debiased_cka(own, copy))),
                 len(own),
                 site=site,
                 element=self.action.label(g),
@@ -264,10 +262,10 @@ class Layerwise:
         found = certify(elements, permutations, self.action.compose, self.action.identity)
         n_pairs = len(layer["sorted"].other)
         numbers = {
-            "certificate": _exactly(float(found.granted)),
+            "certificate": Interval.exact(float(found.granted)),
             "certificate_error": found.error,
-            "certificate_law": _exactly(found.law),
-            "certificate_gap": _exactly(float(np.min([p.gap for p in permutations]))),
+            "certificate_law": Interval.exact(found.law),
+            "certificate_gap": Interval.exact(float(np.min([p.gap for p in permutations]))),
         }
         return [
             row(f"{name}{suffix}", v, n_pairs - n_pairs // 2, site=site, note=found.representation)
@@ -283,18 +281,13 @@ class Layerwise:
         n = len(next(iter(layers.values()))["paired"].other)
         note = "sign-flip test over image pairs, Holm over layers"
         return [
-            row("moved_p", _exactly(p), n, site=site, note=note)
+            row("moved_p", Interval.exact(p), n, site=site, note=note)
             for site, p in zip(found, map(float, holm(np.array(list(found.values())))), strict=True)
         ]
 
 
 class Layer(dict[str, Any]):
     """The results of a layer's reducers, by name."""
-
-
-def _exactly(value: float) -> Interval:
-    """A number that is counted, not estimated."""
-    return Interval(value, value, value)
 
 
 def _of_pairs(values: np.ndarray) -> np.ndarray:

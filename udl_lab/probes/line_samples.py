@@ -16,7 +16,7 @@ from udl_lab.diffusion.learned import Learned
 from udl_lab.diffusion.plan import make_plan
 from udl_lab.diffusion.samplers import last
 from udl_lab.diffusion.walks import DDIM, Walk, walk
-from udl_lab.probes.statistics import Interval
+from udl_lab.probes.statistics import Interval, mean
 from udl_lab.probes.subject import Subject, evaluating
 from udl_lab.probes.table import Row, row
 from udl_lab.randomness import generator
@@ -36,7 +36,8 @@ class LineSamples:
     - `w1_true_start`: W1 with the exact score, started from the true q(x_t);
     - for `budget`, the shares of the error (`budget_<share>`, see `diffusion.error_budget`).
 
-    And `w1_of_draws`: the mean W1 of as many fresh draws of the law, what chance alone does.
+    And `w1_of_draws`: the mean W1 of as many fresh draws of the law, what chance alone does, with a
+    t interval over five such sets. Deterministic samplers are exact, random ones have no interval.
     """
 
     of_denoisers = True
@@ -71,7 +72,7 @@ class LineSamples:
         oracle = make_law(self.law, denoisers[""].schedule)
         if oracle.means.shape[1] != 1:
             raise ValueError(f"law={self.law!r} is not on a line; take book or three_modes")
-        rows = [self._row("w1_of_draws", self._of_draws(oracle))]
+        rows = [row("w1_of_draws", self._of_draws(oracle), self.n, note="in the data's unit")]
         for site, denoiser in denoisers.items():
             with evaluating(denoiser.net):
                 for sampler in self.samplers:
@@ -98,7 +99,7 @@ class LineSamples:
             "w1_exact": wasserstein_to_law(end(oracle, noise), cdf),
             "w1_true_start": wasserstein_to_law(end(oracle, start), cdf),
         }
-        return [self._row(name, value, site, sampler.label) for name, value in found.items()]
+        return self._of_sampler(found, sampler, site)
 
     def _budget(
         self, denoiser: Learned, sampler: Walk, oracle: GaussianMixture, site: str
@@ -116,7 +117,7 @@ class LineSamples:
             lambda x: wasserstein_to_law(x[:, 0].double(), cdf),
         )
         shares = {f"budget_{name}": value for name, value in vars(found).items()}
-        return [self._row(name, value, site, sampler.label) for name, value in shares.items()]
+        return self._of_sampler(shares, sampler, site)
 
     def _starts(self, oracle: GaussianMixture, t: int) -> tuple[Tensor, Tensor]:
         """The quantiles of N(0, 1) and of q(x_t), a column each."""
@@ -124,17 +125,25 @@ class LineSamples:
         noise = torch.from_numpy(ndtri(u.numpy()))
         return noise.unsqueeze(1), quantiles(oracle, u, t).unsqueeze(1)
 
-    def _of_draws(self, oracle: GaussianMixture, repeats: int = 5) -> float:
+    def _of_draws(self, oracle: GaussianMixture, repeats: int = 5) -> Interval:
         cdf = Cdf(oracle)
         streams = (generator(0, "line draws", i) for i in range(repeats))
         draws = [oracle.sample(self.n, stream)[:, 0] for stream in streams]
-        return float(np.mean([wasserstein_to_law(x, cdf) for x in draws]))
+        return mean(np.array([wasserstein_to_law(x, cdf) for x in draws]))
 
-    def _row(self, metric: str, value: float, site: str = "", element: str = "") -> Row:
-        note = "in the data's unit" if metric != "ks" else ""
-        return row(
-            metric, Interval(value, value, value), self.n, site=site, element=element, note=note
-        )
+    def _of_sampler(self, found: dict[str, float], sampler: Walk, site: str) -> list[Row]:
+        interval = Interval.alone if sampler.random else Interval.exact
+        return [
+            row(
+                name,
+                interval(value),
+                self.n,
+                site=site,
+                element=sampler.label,
+                note="" if name == "ks" else "in the data's unit",
+            )
+            for name, value in found.items()
+        ]
 
 
 class Cdf:

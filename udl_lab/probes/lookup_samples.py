@@ -120,5 +120,4 @@ class LookupSamples:
 
     def _row(self, metric: str, value: float, element: str, site: str = "") -> Row:
         note = "in the data's unit" if metric == "w1" else ""
-        exact = Interval(value, value, value)
-        return row(metric, exact, self.n, site=site, element=element, note=note)
+        return row(metric, Interval.alone(value), self.n, site=site, element=element, note=note)

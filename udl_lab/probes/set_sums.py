@@ -166,4 +166,4 @@ def _sums(net: nn.Module, x: Tensor, y: Tensor, element: str) -> list[Row]:
 
 
 def _exact(metric: str, value: float, n: int, element: str, **where: str) -> Row:
-    return row(metric, Interval(value, value, value), n, element=element, **where)
+    return row(metric, Interval.exact(value), n, element=element, **where)

@@ -29,6 +29,16 @@ class Interval:
     low: float
     high: float
 
+    @classmethod
+    def exact(cls, value: float) -> "Interval":
+        """A number that is counted or computed, not estimated."""
+        return cls(value, value, value)
+
+    @classmethod
+    def alone(cls, value: float) -> "Interval":
+        """An estimate whose bounds the data do not give."""
+        return cls(value, np.nan, np.nan)
+
 
 def proportion(successes: int, trials: int, level: float = 0.95) -> Interval:
     """Wilson's score interval of a probability, from independent trials.

@@ -11,7 +11,7 @@ from udl_lab.diffusion.laws import Law
 from udl_lab.diffusion.samplers import draw_prior, last
 from udl_lab.diffusion.walks import DDIM, Walk, walk
 from udl_lab.probes.denoising import law_of
-from udl_lab.probes.statistics import Interval
+from udl_lab.probes.statistics import Interval, proportion
 from udl_lab.probes.subject import Subject, evaluating
 from udl_lab.probes.table import Row, row
 from udl_lab.randomness import generator
@@ -28,14 +28,16 @@ class VectorSamples:
 
     - `sliced_w2`: root mean squared W2 over 256 directions, in the data's unit;
     - `mmd2`, `mmd_p`: unbiased squared MMD, median kernel, and the p-value of "the same law";
-    - `share_copied`: samples under a third as far from a training example as from the next one;
+    - `share_copied`: samples under a third as far from a training example as from the next one
+      (Wilson interval);
     - `share_closer_to_train`: samples nearer to the training set than to held-out examples of the
       same number, ½ for fresh ones (Wilson interval, by an effective number of samples); of a
       training set smaller than n, against as few held-out examples;
     - with a law: `sliced_w2_exact`, the same sampler with the exact score.
 
     And for scale `sliced_w2_baseline`, as many training examples (or all there are) against the
-    same held-out ones.
+    same held-out ones, and `share_copied_baseline`, of the held-out ones: in few dimensions a third
+    is often reached by chance. Distances have no interval.
     """
 
     of_denoisers = True
@@ -72,6 +74,7 @@ class VectorSamples:
         alike = subject.sample(min(n, len(train))).x
         oracle = None if self.law is None else law_of(real, self.law, denoisers[""].schedule)
         rows = [self._row("sliced_w2_baseline", _sliced(train[:n], real), len(train[:n]))]
+        rows.append(row("share_copied_baseline", copied(real, train), n))
         noise = draw_prior(n, tuple(real.shape[1:]), generator(0, "sampled noise"))
         for site, denoiser in denoisers.items():
             with evaluating(denoiser.net):
@@ -101,16 +104,22 @@ class VectorSamples:
     ) -> list[Row]:
         """Of a training set in random order, and held-out examples that are no more than these."""
         n, flat, known = len(samples), samples.flatten(1), train.flatten(1)
-        copied = share_copied(nearest_ratio(flat, known))
         closer = share_closer_to_train(flat, known[: len(held_out)], held_out.flatten(1))
         interval = Interval(closer.estimate, closer.low, closer.high)
         return [
-            self._row("share_copied", copied, n, site, element),
+            row("share_copied", copied(samples, train), n, site=site, element=element),
             row("share_closer_to_train", interval, n, site=site, element=element),
         ]
 
     def _row(self, metric: str, value: float, n: int, site: str = "", element: str = "") -> Row:
-        return row(metric, Interval(value, value, value), n, site=site, element=element)
+        return row(metric, Interval.alone(value), n, site=site, element=element)
+
+
+def copied(x: Tensor, train: Tensor) -> Interval:
+    """The share of examples that are copies of training examples."""
+    n = len(x)
+    share = share_copied(nearest_ratio(x.flatten(1), train.flatten(1)))
+    return proportion(round(share * n), n)
 
 
 def _end(sampler: Walk, denoiser: Denoiser, noise: Tensor) -> Float[Tensor, " sample *shape"]:

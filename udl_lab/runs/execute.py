@@ -252,7 +252,7 @@ def _measure(
 def _outcome(diverged: int | None) -> Row:
     value = float(diverged is not None)
     note = "" if diverged is None else f"loss not finite at step {diverged}"
-    return row("diverged", Interval(value, value, value), 1, note=note, measure="run")
+    return row("diverged", Interval.exact(value), 1, note=note, measure="run")
 
 
 def _close(folder: RunFolder, trainer: L.Trainer, status: str) -> None:

@@ -42,4 +42,4 @@ def watched(metrics: pd.DataFrame) -> list[Row]:
 
 def _exact(metric: str, value: float, element: str = "") -> Row:
     value = float(value)
-    return row(metric, Interval(value, value, value), 1, element=element, measure="watch")
+    return row(metric, Interval.exact(value), 1, element=element, measure="watch")

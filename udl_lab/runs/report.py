@@ -1,5 +1,6 @@
 """What a run tells its user: figures in the folder, and a table on the terminal."""
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -145,7 +146,9 @@ def _samplers_table(measure: str, rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def _shown(row: dict[str, Any], digits: int = 4) -> tuple[str, str]:
-    """The number and its interval; a count has none."""
+    """The number and its interval; a count has none, nor has an estimate that stands alone."""
+    if math.isnan(row["low"]):
+        return f"{row['estimate']:.{digits}f}", "none"
     exact = row["low"] == row["high"] == row["estimate"]
     interval = "exact" if exact else f"[{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
     return f"{row['estimate']:.{digits}f}", interval
