@@ -1,10 +1,9 @@
 """`python -m udl_lab.probe run=FOLDER symmetry=c4 sites='[conv*]'`: a symmetry, layer by layer."""
 
-import argparse
 import sys
 
 from udl_lab.configuration import exit_with_message, symmetries
-from udl_lab.errors import UsageError, nearest
+from udl_lab.settings import changes, choice, option, read_settings, whole
 
 _HELP = """Measure how invariant and how equivariant every layer of a run's network is: distances,
 the index, the bracket, CKA and, for a group, its certificate, each beside its controls and beside
@@ -26,47 +25,21 @@ _KEYS = {
 def main(arguments: list[str]) -> None:
     """Check what the command line says, then measure."""
     options = symmetries()
-    keys = "\n".join(f"  {key:<12}{says}" for key, says in _KEYS.items())
-    parser = argparse.ArgumentParser(
-        "python -m udl_lab.probe",
-        description=_HELP,
-        epilog=f"keys:\n{keys}\n  symmetry.KEY=… changes an argument of the action\n\n"
-        f"symmetries: {', '.join(options)}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("settings", nargs="+", metavar="key=value")
-    given = dict(word.partition("=")[::2] for word in parser.parse_args(arguments).settings)
-    for key in given:
-        if key not in _KEYS and not key.startswith("symmetry."):
-            raise UsageError(f"there is no key {key!r}; {nearest(key, list(_KEYS))}")
-    if not given.get("run"):
-        raise UsageError("say which run: run=FOLDER")
-    symmetry = given.get("symmetry", "c4")
-    if symmetry not in options:
-        raise UsageError(f"there is no symmetry={symmetry}; {nearest(symmetry, options)}")
-    if given.get("weights") not in (None, "best", "last"):
-        raise UsageError(f"weights={given['weights']}: choose best or last")
-    if given.get("undivided", "refuse") not in ("refuse", "skip"):
-        raise UsageError(f"undivided={given['undivided']}: choose refuse or skip")
-    numbers = {"n_images": 1000, "n_boot": 1000, "batch_size": 64}
-    for key in numbers.keys() & given.keys():
-        if not given[key].isdigit() or int(given[key]) < 1:
-            raise UsageError(f"{key}={given[key]}: give a whole number from 1 up")
-        numbers[key] = int(given[key])
-    sites = [site.strip(" '\"") for site in given.get("sites", "*").strip("[] ").split(",")]
+    given = read_settings("python -m udl_lab.probe", _HELP, _KEYS, arguments, "symmetry", options)
+    settings = {
+        "undivided": choice(given, "undivided", ("refuse", "skip"), "refuse"),
+        "weights": choice(given, "weights", ("best", "last")),
+        "n_images": whole(given, "n_images", 1000, least=1),
+        "n_boot": whole(given, "n_boot", 1000, least=1),
+        "batch_size": whole(given, "batch_size", 64, least=1),
+        "sites": [s.strip(" '\"") for s in given.get("sites", "*").strip("[] ").split(",")],
+        "root": given.get("data.root"),
+    }
+    symmetry = option(given, "symmetry", options, "c4")
 
     from udl_lab.runs.probing import probe
 
-    probe(
-        given["run"],
-        symmetry,
-        {k.partition(".")[2]: v for k, v in given.items() if k.startswith("symmetry.")},
-        sites=sites,
-        weights=given.get("weights"),
-        root=given.get("data.root"),
-        undivided=given.get("undivided", "refuse"),
-        **numbers,
-    )
+    probe(given["run"], symmetry, changes(given, "symmetry"), **settings)
 
 
 if __name__ == "__main__":
