@@ -6,9 +6,17 @@ import pytest
 from omegaconf import OmegaConf
 
 from udl_lab.claims import read_claims
-from udl_lab.configuration import EXPERIMENTS, arms, compose, groups, studies, symmetries
+from udl_lab.configuration import (
+    EXPERIMENTS,
+    SYMMETRIES,
+    arms,
+    compose,
+    groups,
+    studies,
+    symmetries,
+)
 from udl_lab.runs.build import build, build_data, build_model, build_net
-from udl_lab.runs.probing import make_action
+from udl_lab.runs.option import make_option
 from udl_lab.runs.signature import check
 
 EVERY_ARM = [(study, arm) for study in studies() for arm in arms(study)]
@@ -59,7 +67,7 @@ def test_every_option_composes_and_passes_its_check(group, option):
 
 @pytest.mark.parametrize("symmetry", symmetries())
 def test_every_symmetry_is_made_and_obeys_the_laws_that_it_claims(symmetry):
-    make_action(symmetry, {}).check((3, 1, 28, 28))
+    make_option(SYMMETRIES, symmetry, {}).check((3, 1, 28, 28))
 
 
 @pytest.mark.parametrize(("study", "arm"), EVERY_ARM)

@@ -4,10 +4,11 @@ import pandas as pd
 import pytest
 
 from udl_lab import probe as command
-from udl_lab.configuration import compose
+from udl_lab.configuration import SYMMETRIES, compose
 from udl_lab.errors import UsageError
 from udl_lab.runs.execute import execute
-from udl_lab.runs.probing import make_action, probe
+from udl_lab.runs.option import make_option
+from udl_lab.runs.probing import probe
 from udl_lab.symmetry.function_action import FunctionAction
 
 QUICK = ["n_images=40", "n_boot=40", "batch_size=20"]
@@ -85,7 +86,7 @@ def test_a_run_that_is_not_there_is_named(tmp_path):
 
 def test_an_action_whose_laws_fail_is_refused_before_anything_is_measured(run, monkeypatch):
     broken = FunctionAction("half turn", {"turned": lambda x: x.roll(1, -1)}, {"turned": "turned"})
-    monkeypatch.setattr("udl_lab.runs.probing.make_action", lambda *given: broken)
+    monkeypatch.setattr("udl_lab.runs.probing.make_option", lambda *given: broken)
     before = left(run)
     with pytest.raises(UsageError, match=r"fails its check: inverse"):
         settings = {"n_images": 40, "n_boot": 40, "batch_size": 20, "undivided": "refuse"}
@@ -94,6 +95,6 @@ def test_an_action_whose_laws_fail_is_refused_before_anything_is_measured(run, m
 
 
 def test_the_arguments_of_an_action_can_be_changed():
-    assert make_action("translations", {"pixels": "[3]"}).elements()[0] == (3, 0)
+    assert make_option(SYMMETRIES, "translations", {"pixels": "[3]"}).elements()[0] == (3, 0)
     with pytest.raises(UsageError, match="pixels"):
-        make_action("translations", {"pixels": "[0]"})
+        make_option(SYMMETRIES, "translations", {"pixels": "[0]"})

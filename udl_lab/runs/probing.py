@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import OmegaConf
 from rich.table import Table
-from yaml import YAMLError
 
 from udl_lab.configuration import SYMMETRIES
 from udl_lab.errors import UsageError
@@ -21,10 +19,9 @@ from udl_lab.probes.audit import Finding, audit, disagreements
 from udl_lab.probes.invariance import Invariance
 from udl_lab.probes.layerwise import Layerwise
 from udl_lab.probes.table import records
-from udl_lab.runs.build import build
+from udl_lab.runs.option import make_option
 from udl_lab.runs.reopen import Run, load_run
 from udl_lab.runs.report import results_tables, terminal
-from udl_lab.runs.signature import check_target
 from udl_lab.symmetry.actions import Action
 
 
@@ -63,7 +60,7 @@ def probe(
         UsageError: for an unknown run, layer or argument, or a symmetry that the network's inputs
             or layers cannot carry.
     """
-    action = make_action(symmetry, changes)
+    action: Action = make_option(SYMMETRIES, symmetry, changes)
     run = load_run(path, weights)
     if root is not None:
         OmegaConf.update(run.config, "data.root", root)
@@ -89,25 +86,6 @@ def probe(
     _write(table, run.folder.path / "probes", symmetry, title)
     _say(table, symmetry, title, findings)
     return table
-
-
-def make_action(symmetry: str, changes: dict[str, str]) -> Action:
-    """The action of `configs/symmetry/SYMMETRY.yaml`, with some arguments changed.
-
-    Raises:
-        UsageError: for an argument that it does not take, or a value that it cannot have.
-    """
-    node = OmegaConf.load(SYMMETRIES / f"{symmetry}.yaml")
-    assert isinstance(node, DictConfig)
-    try:
-        node = OmegaConf.merge(
-            node, OmegaConf.from_dotlist([f"{k}={v}" for k, v in changes.items()])
-        )
-    except (OmegaConfBaseException, YAMLError, ValueError) as error:
-        raise UsageError(f"symmetry: cannot read {changes} ({error})") from error
-    assert isinstance(node, DictConfig)
-    check_target("symmetry", node)
-    return build(node, "symmetry")
 
 
 def _provenance(run: Run, action: Action) -> dict[str, Any]:

@@ -8,10 +8,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
-from yaml import YAMLError
 
 from udl_lab.configuration import SAMPLERS
 from udl_lab.diffusion.denoisers import Clipped, Denoiser
@@ -22,10 +19,9 @@ from udl_lab.figures.examples import draw_examples
 from udl_lab.models.diffusion import Diffusion
 from udl_lab.probes.subject import evaluating
 from udl_lab.randomness import generator
-from udl_lab.runs.build import build
+from udl_lab.runs.option import make_option
 from udl_lab.runs.reopen import Run, load_run
 from udl_lab.runs.report import terminal
-from udl_lab.runs.signature import check_target
 
 
 def sample(
@@ -63,7 +59,7 @@ def sample(
         UsageError: for a run without a diffusion model, an unknown class or argument, or a plan
             that the schedule does not allow.
     """
-    settled = make_sampler(sampler, changes)
+    settled: Walk = make_option(SAMPLERS, sampler, changes)
     run = load_run(path, weights)
     model = _model(run, average)
     denoiser = _denoiser(model, n, label, guidance)
@@ -99,23 +95,6 @@ def sample(
     console.print(f"examples: {file}", soft_wrap=True, highlight=False)
     console.print(f"figure:   {picture}", soft_wrap=True, highlight=False)
     return file
-
-
-def make_sampler(sampler: str, changes: dict[str, str]) -> Walk:
-    """The sampler of `configs/sampler/SAMPLER.yaml`, with some arguments changed.
-
-    Raises:
-        UsageError: for an argument that it does not take, or a value that it cannot have.
-    """
-    node = OmegaConf.load(SAMPLERS / f"{sampler}.yaml")
-    typed = [f"{key}={value}" for key, value in changes.items()]
-    try:
-        node = OmegaConf.merge(node, OmegaConf.from_dotlist(typed))
-    except (OmegaConfBaseException, YAMLError, ValueError) as error:
-        raise UsageError(f"sampler: cannot read {changes} ({error})") from error
-    assert isinstance(node, DictConfig)
-    check_target("sampler", node)
-    return build(node, "sampler")
 
 
 def _model(run: Run, average: bool) -> Diffusion:
