@@ -145,6 +145,13 @@ def test_each_row_gets_its_own_label_and_level(batch_size):
         torch.testing.assert_close(said.x0[i], wanted, rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize("n", [1, 4, 6])
+def test_labels_are_as_many_as_the_examples(n):
+    labels = torch.zeros(n, dtype=torch.int64)
+    with pytest.raises(ValueError, match=f"{n} labels for 5 examples"):
+        Learned(ByLabel(), linear(T), "x0", labels)(normal(5, 2), 3)
+
+
 @pytest.mark.parametrize("guidance", [0.0, 0.5, 3.0, -1.0])
 @pytest.mark.parametrize("kind", KINDS)
 def test_guidance_leads_away_from_the_answer_without_a_label(kind, guidance):

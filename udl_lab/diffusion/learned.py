@@ -20,7 +20,8 @@ class Learned:
     The network is called with examples, their levels as shares t/T, and labels if there are any.
 
     Raises:
-        ValueError: for guidance without labels.
+        ValueError: for guidance without labels, and when called with another number of examples
+            than there are labels.
     """
 
     net: nn.Module
@@ -48,6 +49,8 @@ class Learned:
         real = torch.float64 if isinstance(t, float) else None
         levels = torch.as_tensor(t, dtype=real, device=x.device).expand(len(x))
         labels = None if self.labels is None else self.labels.to(x.device)
+        if labels is not None and len(labels) != len(x):
+            raise ValueError(f"{len(labels)} labels for {len(x)} examples; give one for each")
         outputs = []
         for start in range(0, len(x), self.batch_size):
             rows = slice(start, start + self.batch_size)

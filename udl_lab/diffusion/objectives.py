@@ -61,9 +61,9 @@ def loss_weight(
     elif weighting == "min_snr":
         wanted = snr.clamp(max=gamma)
     else:
-        later = t.clamp(min=min(2, schedule.n_steps))
         if schedule.n_steps == 1:
             raise ValueError("weighting='vlb' needs at least 2 levels")
+        later = t.clamp(min=2)
         wanted = 0.5 * schedule.n_steps * (snr_table[later - 1] - snr_table[later])
     if kind == "x0":
         return wanted

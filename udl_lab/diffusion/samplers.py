@@ -179,7 +179,8 @@ class Trajectory:
 
 
 def _noise(x: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
+    """The same in either precision, so that a network and its oracle meet the same noise."""
+    return torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x)
 
 
 def lerp(
