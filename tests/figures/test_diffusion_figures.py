@@ -295,6 +295,7 @@ DISTANCES = pd.DataFrame(
             for metric, value in zip(("w1", "w1_exact", "w1_true_start"), values, strict=True)
         ),
         row("w1", 9.0, "ddim10_eta0", site="last_weights"),
+        row("w1", 8.0, "ddim20_eta0", site="last_weights"),
         row("ks", 0.5, "ddim10_eta0"),
         row("frechet", 40.0, "ddim10_eta0", spread=5),
         row("frechet", 10.0, "ddim100_eta0", spread=2),
@@ -345,7 +346,12 @@ def test_a_family_has_one_colour_in_all_of_its_lines():
 
 def test_the_last_weights_are_drawn_when_asked_for():
     (axes,) = drawn(distance_by_steps(DISTANCES, "book", site="last_weights"))
-    assert curves(axes, "-") == [[(10, 9.0)]]
+    assert curves(axes, "-") == [[(10, 9.0), (20, 8.0)]]
+
+
+def test_one_number_of_steps_is_no_curve():
+    one = DISTANCES[DISTANCES["element"] != "ddim100_eta0"]
+    assert distance_by_steps(one, "digits", metric="frechet") is None
 
 
 def test_a_frechet_distance_stands_over_real_against_real():

@@ -175,6 +175,7 @@ def test_learning_curves_have_units_a_legend_and_a_colour_for_each_split():
 def test_learning_curves_are_drawn_of_what_was_logged(columns):
     figure = learning_curves(METRICS.rename(columns={"epoch": "lr-SGD"})[columns], "a run")
     assert sum(len(axes.lines) for axes in all_axes(figure)) == ("/" in columns[-1])
+    assert len(all_axes(figure)) == 1  # no empty panel
 
 
 WEIGHT = torch.arange(-24.0, 24).reshape(3, 16)  # row by row, from -24 to 23

@@ -42,10 +42,10 @@ def distance_by_steps(
         site: which weights; `last_weights` where the others are of their average.
 
     Returns:
-        The figure, or nothing when the table has no such distance by steps.
+        The figure, or nothing when the table has no such distance for two numbers of steps.
     """
     here = _by_sampler(table[table["site"] == site])
-    if not (here["metric"] == metric).any():
+    if here.loc[here["metric"] == metric, "steps"].nunique() < 2:
         return None
     figure = Figure(figsize=(9.5, 5), layout="constrained")
     axes = figure.subplots()

@@ -23,17 +23,23 @@ _NAMES = {
 
 
 def learning_curves(metrics: pd.DataFrame, title: str) -> Figure:
-    """Draw every logged loss and accuracy, a line per split.
+    """Draw every logged loss and, where there is one, accuracy, a line per split.
 
     Args:
         metrics: a run's `metrics.csv`: the columns `step` and `split/quantity`.
         title: what the run is.
     """
-    figure = Figure(figsize=(11, 4.4), layout="constrained")
+    columns = sorted(metrics.columns)
+    found_of = {
+        name: {c: q for c in columns for q in quantities if _ends_with(c, q)}
+        for quantities, name in _PANELS
+    }
+    shown = [name for name, found in found_of.items() if found] or ["Loss"]
+    figure = Figure(figsize=(5.5 * len(shown), 4.4), layout="constrained")
     figure.suptitle(title)
     drawn = {}  # a split has one colour in both panels, and one line in the legend
-    for axes, (quantities, name) in zip(figure.subplots(1, 2), _PANELS, strict=True):
-        found = {c: q for c in sorted(metrics.columns) for q in quantities if _ends_with(c, q)}
+    for axes, name in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+        found = found_of[name]
         for column, quantity in found.items():
             points = metrics[["step", column]].dropna()
             split = column.removesuffix(f"/{quantity}").removesuffix(f"_{quantity}")
