@@ -8,12 +8,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from udl_lab.nets.time_mlp import TimeMLP
-from udl_lab.nets.unet import ResidualBlock, UNet
+from udl_lab.nets.unet import Attention, ResidualBlock, UNet
 from udl_lab.randomness import generator, seeded
 
 T = torch.tensor([0.01, 0.4, 1.0])
-SMALL = {"channels": (32, 64), "embedding": 128}
-MEDIUM = {"channels": (64, 128), "embedding": 256}
+SMALL = {"channels": (32, 64), "embedding": 128, "attention": True}
+MEDIUM = {"channels": (64, 128), "embedding": 256, "attention": True}
 SIGNALS = {"channels": (32, 64, 64), "embedding": 128}
 TINY = {"channels": (4, 8), "groups": 2, "embedding": 8, "n_features": 4}
 
@@ -61,6 +61,38 @@ def test_a_block_adds_two_convolutions_with_the_level_s_scale_and_shift_between(
     torch.testing.assert_close(block(h, level), kept + r, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize(("kind", "sides"), [(nn.Conv1d, [6]), (nn.Conv2d, [3, 2])])
+def test_attention_adds_to_each_pixel_a_mean_of_all_weighted_by_likeness(kind, sides):
+    """Vaswani et al. 2017, eq. 1, pixel by pixel."""
+    with seeded(0, "attention"):
+        attention = Attention(kind, 4, groups=2).double()
+        nn.init.normal_(attention.norm.weight)
+    h = batch(4, *sides, dtype=torch.float64)
+    three = attention.query_key_value
+    pixels = (normalised(h, 2).flatten(2) * attention.norm.weight.view(4, 1)).mT
+    query, key, value = (pixels @ three.weight.flatten(1).T + three.bias).split(4, dim=2)
+    seen = torch.empty_like(pixels)
+    for i in range(len(h)):
+        for p in range(6):
+            likeness = (key[i] @ query[i, p] / 4**0.5).exp()
+            seen[i, p] = likeness @ value[i] / likeness.sum()
+    added = seen @ attention.out.weight.flatten(1).T + attention.out.bias
+    expected = h + added.mT.reshape(h.shape)
+    torch.testing.assert_close(attention(h), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_attention_stands_after_the_coarsest_blocks():
+    net, x = build((2, 16), **TINY, attention=True), batch(2, 16)
+    seen = {}
+    for name in ("middle", "attend"):
+        hook = net.get_submodule(name).register_forward_hook
+        hook(lambda _, given, out, name=name: seen.update({name: (given[0], out)}))
+    net(x, T)
+    assert seen["attend"][0] is seen["middle"][1]
+    assert seen["attend"][0].shape == (3, 8, 4)
+    assert not torch.equal(seen["attend"][0], seen["attend"][1])
+
+
 @pytest.mark.parametrize("stem_stride", [1, 2])
 def test_the_blocks_are_joined_as_described(stem_stride):
     """The same signal network, with halving and doubling written as matrix products."""
@@ -85,8 +117,8 @@ def test_the_blocks_are_joined_as_described(stem_stride):
 @pytest.mark.parametrize(
     ("in_shape", "size", "n_parameters"),
     [
-        ((1, 28, 28), SMALL, 257_633),
-        ((1, 28, 28), MEDIUM, 1_008_833),
+        ((1, 28, 28), SMALL, 274_401),
+        ((1, 28, 28), MEDIUM, 1_075_137),
         ((1, 40), SIGNALS, 247_649),
     ],
 )
@@ -107,15 +139,17 @@ def test_the_sizes_are_those_stated_in_the_configurations(in_shape, size, n_para
         before = c
     coarse = size["channels"][-1]
     expected += block(before, coarse) + block(coarse, coarse)
+    if size.get("attention"):
+        expected += 2 * coarse + (coarse + 1) * 3 * coarse + (coarse + 1) * coarse
     found = sum(p.numel() for p in build(in_shape, **size).parameters())
     assert found == expected == n_parameters
 
 
 def seen(net, in_shape):
-    """Which pixels of an example the corner of the output depends on, but for normalisation."""
+    """Which pixels of an example the corner of the output depends on by convolutions alone."""
     for module in net.modules():
         for name, child in module.named_children():
-            if isinstance(child, nn.GroupNorm):  # it would let every pixel see every other
+            if isinstance(child, nn.GroupNorm | Attention):  # they let every pixel see every other
                 setattr(module, name, nn.Identity())
     x = batch(*in_shape, dtype=torch.float64)[:1].requires_grad_()
     net.double()(x, T[:1].double()).flatten()[0].backward()

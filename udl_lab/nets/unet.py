@@ -1,6 +1,7 @@
 """A U-Net: the denoiser for images and signals (Ronneberger et al. 2015; Ho et al. 2020).
 
-Without attention, and with few channels where there are many pixels: made for two CPU cores.
+With few channels where there are many pixels, and attention only where there are few: made for two
+CPU cores.
 """
 
 import math
@@ -47,6 +48,27 @@ class ResidualBlock(nn.Module):
         return self.shortcut(h) + self.conv_out(F.silu(r))
 
 
+class Attention(nn.Module):
+    """Every pixel looks at all pixels, and what it sees is added to it.
+
+    Normalise, one head of scaled dot products, a convolution of one pixel (Vaswani et al. 2017, eq.
+    1; between convolutions as in Ho et al. 2020, appendix B).
+    """
+
+    def __init__(self, kind: Kind, n: int, groups: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(groups, n)
+        self.query_key_value = kind(n, 3 * n, 1)
+        self.out = kind(n, n, 1)
+
+    def forward(self, h: Float[Tensor, "batch n *sides"]) -> Float[Tensor, "batch n *sides"]:
+        """The activations `h` with what each pixel has seen added."""
+        three = self.query_key_value(self.norm(h)).flatten(2).mT.chunk(3, dim=2)
+        query, key, value = (part.unsqueeze(1) for part in three)  # one head
+        seen = F.scaled_dot_product_attention(query, key, value)
+        return h + self.out(seen.squeeze(1).mT.reshape(h.shape))
+
+
 class Blocks(nn.ModuleList):
     """Residual blocks one after the other, all given the same embedding."""
 
@@ -69,12 +91,12 @@ class UNet(nn.Module):
     """Down to coarse maps, which see the whole example, and up again with the fine maps beside.
 
     Each resolution but the coarsest has `n_blocks` residual blocks on the way down and `n_blocks`
-    on the way up, the coarsest 2 `n_blocks`. Down by the mean of two pixels (of 2 x 2), up by
-    repeating them. All padding is with zeros. One- or two-dimensional after the shape of its
-    examples.
+    on the way up, the coarsest 2 `n_blocks`, with attention after them if asked for. Down by the
+    mean of two pixels (of 2 x 2), up by repeating them. All padding is with zeros. One- or
+    two-dimensional after the shape of its examples.
 
-    Sites for the recorder: `stem`, `down.<i>.<j>`, `middle.<j>`, `up.<i>.<j>` (i counts from the
-    finest) and `head`.
+    Sites for the recorder: `stem`, `down.<i>.<j>`, `middle.<j>`, `attend`, `up.<i>.<j>` (i counts
+    from the finest) and `head`.
     """
 
     takes_level = True  # it is called as net(x, t) or net(x, t, y)
@@ -88,6 +110,7 @@ class UNet(nn.Module):
         embedding: Positive = 128,
         n_features: Positive = 64,
         groups: Positive = 8,
+        attention: bool = False,
         n_classes: Positive | None = None,
         n_outputs: Positive = 1,
     ) -> None:
@@ -102,6 +125,7 @@ class UNet(nn.Module):
             embedding: the size of the vector for level and label that every block is given.
             n_features: of the level (an even number), and as many of the label.
             groups: of channels that are normalised together.
+            attention: whether the pixels of the coarsest maps look at each other.
             n_classes: the number of labels; `None` for a network without labels.
             n_outputs: how many arrays of the example's shape come out; 2 for a mean and a variance.
 
@@ -134,6 +158,7 @@ class UNet(nn.Module):
         self.stem = kind(self.in_shape[0], channels[0], kernel, stem_stride, padding=1)
         self.down = nn.ModuleList(blocks(before[i], c, n=n_blocks) for i, c in enumerate(fine))
         self.middle = blocks(before[-2], coarse, n=2 * n_blocks)
+        self.attend = Attention(kind, coarse, groups) if attention else nn.Identity()
         # One pixel each, so before the pixels are repeated: the same function for fewer products.
         self.narrow = nn.ModuleList(kind(channels[i + 1], c, 1) for i, c in enumerate(fine))
         self.up = nn.ModuleList(blocks(2 * c, c, n=n_blocks) for c in fine)
@@ -167,7 +192,7 @@ class UNet(nn.Module):
         for blocks in self.down:
             skips.append(blocks(h, level))
             h = self.halve(skips[-1])
-        h = self.middle(h, level)
+        h = self.attend(self.middle(h, level))
         for narrow, blocks in zip(reversed(self.narrow), reversed(self.up), strict=True):
             h = F.interpolate(narrow(h), scale_factor=2)
             h = blocks(torch.cat([h, skips.pop()], dim=1), level)
