@@ -5,7 +5,12 @@ import pytest
 from udl_lab.errors import UsageError
 from udl_lab.settings import changes, choice, number, option, read_settings, switch, whole
 
-KEYS = {"run": "the run's folder", "sampler": "how", "seed": "of the noise", "weights": "best or last"}
+KEYS = {
+    "run": "the run's folder",
+    "sampler": "how",
+    "seed": "of the noise",
+    "weights": "best or last",
+}
 OPTIONS = ["ddim", "ddpm"]
 
 

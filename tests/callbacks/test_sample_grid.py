@@ -19,7 +19,7 @@ from udl_lab.randomness import seeded
 class Watched:
     """A sampler that notes the weights it is given, the noise it starts from and where it ends."""
 
-    steps, spacing, label = 3, "trailing", "watched"
+    steps, spacing, label, random = 3, "trailing", "watched", True
 
     def __init__(self):
         self.weights, self.starts, self.ends = [], [], []

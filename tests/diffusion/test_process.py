@@ -10,6 +10,7 @@ from udl_lab.diffusion.process import (
     amplitudes,
     ancestral_step,
     ddim_step,
+    ddim_weights,
     diffuse,
     posterior,
     posterior_weights,
@@ -225,6 +226,26 @@ def test_a_deterministic_step_turns_x_t_by_the_difference_of_the_angles(upward):
     turn = (SCHEDULE.angle[s] - SCHEDULE.angle[t]).unsqueeze(1)
     found = predict(SCHEDULE, "v", v, x, t)
     close(ddim_step(SCHEDULE, x, found, s, t), turn.cos() * x + turn.sin() * v)
+
+
+@pytest.mark.parametrize("kind", ["eps", "x0", "v"])
+@pytest.mark.parametrize(("s", "t"), [(0, 1), (3, 4), (2, 9), (9, 2), (0, 10), (5, 0)])
+def test_two_weights_do_what_predicting_and_stepping_do(kind, s, t):
+    schedule, (x, output) = angle_uniform(11), normal(2, 5, 3)
+    of_x, of_output = ddim_weights(schedule, kind, s, t)
+    expected = ddim_step(schedule, x, predict(schedule, kind, output, x, t), s, t)
+    torch.testing.assert_close(of_x * x + of_output * output, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["x0", "v"])
+def test_two_weights_start_from_pure_noise_unless_the_output_is_noise(kind):
+    schedule = zero_terminal_snr(linear(50))
+    x, output = normal(2, 5, 3)
+    of_x, of_output = ddim_weights(schedule, kind, 4, 50)
+    expected = ddim_step(schedule, x, predict(schedule, kind, output, x, 50), 4, 50)
+    torch.testing.assert_close(of_x * x + of_output * output, expected, rtol=1e-12, atol=1e-12)
+    with pytest.raises(ValueError, match="leaves x_0 unknown"):
+        ddim_weights(schedule, "eps", 4, 50)
 
 
 def test_encoding_from_level_0_shrinks_the_example():

@@ -5,11 +5,14 @@ import torch
 
 from udl_lab.diffusion import samplers
 from udl_lab.diffusion.laws import make_law
+from udl_lab.diffusion.learned import Learned
+from udl_lab.diffusion.lookup import fit_lookup
 from udl_lab.diffusion.plan import make_plan
 from udl_lab.diffusion.samplers import PriorGapWarning, last
-from udl_lab.diffusion.schedule import linear
-from udl_lab.diffusion.walks import DDIM, DDPM, Heun, walk
-from udl_lab.randomness import generator
+from udl_lab.diffusion.schedule import constant, linear
+from udl_lab.diffusion.walks import DDIM, DDPM, Heun, end, walk
+from udl_lab.nets.time_mlp import TimeMLP
+from udl_lab.randomness import generator, seeded
 
 LAW = make_law("ring", linear(1000))
 X = torch.randn(5, 2, dtype=torch.float64, generator=generator(0, "x"))
@@ -66,3 +69,33 @@ def test_options_reach_the_sampler(sampler, by_hand):
 )
 def test_a_label_says_what_is_not_usual(sampler, label):
     assert sampler.label == label
+
+
+@pytest.mark.parametrize("sampler", [DDIM(7), DDIM(7, eta=0.5), DDPM(7), Heun(5)])
+@pytest.mark.parametrize("kind", ["eps", "v"])
+def test_the_short_way_ends_where_the_walk_ends(sampler, kind):
+    """A network, whose deterministic steps are two products, and a law, whose steps are not."""
+    with seeded(0, "net"):
+        net = TimeMLP((2,), width=8, depth=1).double()
+    schedule = linear(50)
+    x = torch.randn(6, 2, generator=generator(0, "start"), dtype=torch.float64)
+    for denoiser in (Learned(net, schedule, kind), make_law("ring", schedule)):
+        expected = last(walk(sampler, denoiser, x, generator(0, "way")))
+        found = end(sampler, denoiser, x, generator(0, "way"))
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+        assert not found.requires_grad
+
+
+def test_the_short_way_of_a_table_ends_where_its_walk_ends():
+    schedule = constant(20, 0.05)
+    points = torch.randn(500, 1, generator=generator(0, "points"), dtype=torch.float64)
+    table = fit_lookup(schedule, points, generator(0, "noise"))
+    expected = last(walk(DDIM(20), table, points, generator(0)))
+    found = end(DDIM(20), table, points, generator(0))
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_the_short_way_warns_as_the_walk_does():
+    law, x = make_law("book", linear(50)), torch.zeros(1, 1).double()
+    with pytest.warns(PriorGapWarning):
+        end(DDIM(7, spacing="leading"), law, x, generator(0))

@@ -5,8 +5,8 @@ from typing import Any
 
 import lightning as L
 
-from udl_lab.diffusion.samplers import draw_prior, last
-from udl_lab.diffusion.walks import DDIM, Walk, walk
+from udl_lab.diffusion.samplers import draw_prior
+from udl_lab.diffusion.walks import DDIM, Walk, end
 from udl_lab.figures.examples import draw_examples
 from udl_lab.probes.subject import evaluating
 from udl_lab.randomness import generator
@@ -60,7 +60,7 @@ class SampleGrid(L.Callback):
         noise = draw_prior(self.n, tuple(denoiser.net.in_shape), generator(0, "sample grid"))
         stream = generator(0, "sample grid", "steps")
         with evaluating(denoiser.net):
-            x = last(walk(sampler, denoiser, noise.to(pl_module.device), stream))
+            x = end(sampler, denoiser, noise.to(pl_module.device), stream)
         figure = draw_examples(x.cpu(), f"epoch {epoch}, {sampler.label}")
         folder = Path(trainer.default_root_dir) / "figures"
         folder.mkdir(parents=True, exist_ok=True)

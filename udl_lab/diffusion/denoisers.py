@@ -14,7 +14,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.nn import functional as F
 
-from udl_lab.diffusion.process import Prediction, amplitudes, predict
+from udl_lab.diffusion.process import Kind, Prediction, amplitudes, predict
 from udl_lab.diffusion.schedule import Level, Schedule
 from udl_lab.ranges import NonNegative, Positive
 
@@ -27,6 +27,18 @@ class Denoiser(Protocol):
     def schedule(self) -> Schedule: ...
 
     def __call__(self, x: Float[Tensor, " batch *shape"], t: Level) -> Prediction: ...
+
+
+@runtime_checkable
+class Regressor(Denoiser, Protocol):
+    """A denoiser that knows one of ε, x_0 and v, a network's or a table's, and derives the rest."""
+
+    @property
+    def kind(self) -> Kind: ...
+
+    def output(
+        self, x: Float[Tensor, " batch *shape"], t: Level
+    ) -> Float[Tensor, " batch *shape"]: ...
 
 
 @final

@@ -46,8 +46,25 @@ class Learned:
 
     def __call__(self, x: Float[Tensor, " batch *shape"], t: Level) -> Prediction:
         """What the network says, batch by batch."""
+        levels = self._levels(x, t)
+        output, between = split_output(self._outputs(x, levels), x.ndim)
+        prediction = predict(self.schedule, self.kind, output, x, t)
+        if self.x0_variance is not None:
+            table = self.x0_variance.to(x.device)
+            below, above = levels.floor().long(), levels.ceil().long()
+            variance = torch.lerp(table[below], table[above], (levels - below).to(table))
+            prediction = prediction._replace(x0_variance=against(variance, x))
+        return prediction._replace(between=between)
+
+    def output(self, x: Float[Tensor, " batch *shape"], t: Level) -> Float[Tensor, " batch *shape"]:
+        """The network's target alone, without what follows from it."""
+        return split_output(self._outputs(x, self._levels(x, t)), x.ndim)[0]
+
+    def _levels(self, x: Tensor, t: Level) -> Tensor:
         real = torch.float64 if isinstance(t, float) else None
-        levels = torch.as_tensor(t, dtype=real, device=x.device).expand(len(x))
+        return torch.as_tensor(t, dtype=real, device=x.device).expand(len(x))
+
+    def _outputs(self, x: Tensor, levels: Tensor) -> Tensor:
         labels = None if self.labels is None else self.labels.to(x.device)
         if labels is not None and len(labels) != len(x):
             raise ValueError(f"{len(labels)} labels for {len(x)} examples; give one for each")
@@ -56,14 +73,7 @@ class Learned:
             rows = slice(start, start + self.batch_size)
             y = None if labels is None else labels[rows]
             outputs.append(self._output(x[rows], levels[rows], y))
-        output, between = split_output(torch.cat(outputs), x.ndim)
-        prediction = predict(self.schedule, self.kind, output, x, t)
-        if self.x0_variance is not None:
-            table = self.x0_variance.to(x.device)
-            below, above = levels.floor().long(), levels.ceil().long()
-            variance = torch.lerp(table[below], table[above], (levels - below).to(table))
-            prediction = prediction._replace(x0_variance=against(variance, x))
-        return prediction._replace(between=between)
+        return torch.cat(outputs)
 
     def _output(self, x: Tensor, t: Tensor, y: Tensor | None) -> Tensor:
         share = (t.double() / self.schedule.n_steps).to(x.dtype)

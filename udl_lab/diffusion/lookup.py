@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from udl_lab.diffusion.process import Prediction, diffuse, predict
+from udl_lab.diffusion.process import Kind, Prediction, diffuse, predict
 from udl_lab.diffusion.schedule import Level, Schedule
 from udl_lab.ranges import PositiveFloat
 
@@ -50,6 +50,19 @@ class LookupTable:
             ValueError: for a level without a row: between whole ones, or outside 0 … T; and at a
                 level of pure noise (see `process.predict`).
         """
+        return predict(self.schedule, "eps", self.output(x, t), x, t)
+
+    @property
+    def kind(self) -> Kind:
+        """What is in the table."""
+        return "eps"
+
+    def output(self, x: Float[Tensor, "batch 1"], t: Level) -> Float[Tensor, "batch 1"]:
+        """The mean noise of x's bin.
+
+        Raises:
+            ValueError: as when called.
+        """
         level = torch.as_tensor(t, device=x.device)
         has_row = (level == level.round()) & (level >= 0) & (level <= self.schedule.n_steps)
         if not has_row.all():
@@ -58,8 +71,10 @@ class LookupTable:
                 f"levels from 0 to T = {self.schedule.n_steps}"
             )
         bins = bin_of(x[:, 0], self.edges.to(x.device))
-        eps = self.table.to(x.device)[level.long(), bins].unsqueeze(1)
-        return predict(self.schedule, "eps", eps.to(x), x, t)
+        table = self.table.to(x.device)
+        # One row at a time is quicker to look up than pairs of row and bin.
+        eps = table[level.long(), bins] if level.ndim else table[level.long()].index_select(0, bins)
+        return eps.unsqueeze(1).to(x)
 
 
 def fit_lookup(
@@ -102,8 +117,19 @@ def fit_lookup(
 
 
 def bin_of(x: Float[Tensor, " batch"], edges: Float64[Tensor, " edge"]) -> Int64[Tensor, " batch"]:
-    """The bin that each number falls into, the outer ones open; an edge belongs to its right."""
-    return torch.bucketize(x.double(), edges[1:-1], right=True)
+    """The bin that each number falls into, the outer ones open; an edge belongs to its right.
+
+    With edges as even as rounding leaves them, the bin is computed and then held against its own
+    two edges, in place of a search among all.
+    """
+    x, n_bins = x.double(), len(edges) - 1
+    width = (edges[-1] - edges[0]) / n_bins
+    if (edges.diff() - width).abs().max() > 1e-9 * width:
+        return torch.bucketize(x, edges[1:-1], right=True)
+    guess = ((x - edges[0]) / width).nan_to_num_().clamp_(0, n_bins - 1).long()
+    guess -= (x < edges.index_select(0, guess)).long()
+    guess += (x >= edges.index_select(0, guess + 1)).long()
+    return guess.clamp_(0, n_bins - 1)
 
 
 def _edges(low: float, high: float, width: float) -> Float64[Tensor, " edge"]:

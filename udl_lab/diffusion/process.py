@@ -5,6 +5,7 @@ examples or one for each, and takes its noise as an argument. Coefficients are c
 precision and brought to the examples' type at the end.
 """
 
+import math
 from typing import Literal, NamedTuple
 
 import torch
@@ -18,6 +19,11 @@ Kind = Literal["eps", "x0", "v"]
 """What a network predicts: the noise, the clean example, or v = √ᾱ ε − √(1 − ᾱ) x_0."""
 
 Variance = Literal["small", "large", "optimal", "learned"]
+
+_NOTHING_OF_X0 = (
+    "ε at a level with ᾱ = 0 is x_t itself and leaves x_0 unknown; predict v or x0 with a "
+    "zero-terminal-SNR schedule"
+)
 
 
 class Prediction(NamedTuple):
@@ -99,10 +105,7 @@ def predict(
     signal, noise = amplitudes(schedule, t, x_t)
     if kind == "eps":
         if (signal == 0).any():
-            raise ValueError(
-                "ε at a level with ᾱ = 0 is x_t itself and leaves x_0 unknown; predict v or x0 "
-                "with a zero-terminal-SNR schedule"
-            )
+            raise ValueError(_NOTHING_OF_X0)
         x0, eps = (x_t - noise * output) / signal, output
     elif kind == "x0":
         x0, eps = output, (x_t - signal * output) / torch.where(noise == 0, 1, noise)
@@ -188,6 +191,33 @@ def ddim_step(
         + against(kept.sqrt(), x_t) * prediction.eps
         + against(added.sqrt(), x_t) * noise
     )
+
+
+def ddim_weights(schedule: Schedule, kind: Kind, s: int, t: int) -> tuple[float, float]:
+    """The weights of x_t and of a network's output in the step of η = 0 from t to s.
+
+    `predict` and `ddim_step` are linear in both; this is their product, worked out beforehand.
+
+    Raises:
+        ValueError: for ε at a level of pure noise.
+    """
+    signal, noise = _amplitudes(schedule, t)
+    signal_after, noise_after = _amplitudes(schedule, s)
+    if t == 0:  # where x_t is x_0, whatever the network says
+        return signal_after, 0.0
+    if kind == "v":
+        turn = signal_after * noise - noise_after * signal  # the sine of the angle between s and t
+        return signal_after * signal + noise_after * noise, -turn
+    if kind == "x0":
+        return noise_after / noise, signal_after - noise_after / noise * signal
+    if signal == 0:
+        raise ValueError(_NOTHING_OF_X0)
+    return signal_after / signal, noise_after - signal_after / signal * noise
+
+
+def _amplitudes(schedule: Schedule, t: int) -> tuple[float, float]:
+    alpha_bar = float(schedule.alpha_bar[t])
+    return math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar)
 
 
 def ancestral_step(

@@ -14,9 +14,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from udl_lab.diffusion.denoisers import Denoiser
+from udl_lab.diffusion.denoisers import Denoiser, Regressor
 from udl_lab.diffusion.plan import StepPlan, prior_gap
-from udl_lab.diffusion.process import Prediction, Variance, ancestral_step, ddim_step
+from udl_lab.diffusion.process import (
+    Prediction,
+    Variance,
+    ancestral_step,
+    ddim_step,
+    ddim_weights,
+)
 from udl_lab.ranges import NonNegativeFloat
 
 
@@ -89,6 +95,22 @@ def ddim(
         noise = _noise(x, generator) if generator is not None and eta > 0 else None
         x = ddim_step(denoiser.schedule, x, prediction, s, t, eta, noise)
     yield State(0, x, None)
+
+
+def ddim_end(
+    denoiser: Denoiser, plan: StepPlan, x: Float[Tensor, " batch *shape"]
+) -> Float[Tensor, " batch *shape"]:
+    """Where `ddim` with η = 0 ends, by two products a step if the denoiser is a `Regressor`.
+
+    Equal to the walk up to rounding; without gradients.
+    """
+    if not isinstance(denoiser, Regressor):
+        return last(ddim(denoiser, plan, x))
+    with torch.no_grad():
+        for t, s in plan:
+            of_x, of_output = ddim_weights(denoiser.schedule, denoiser.kind, s, t)
+            x = torch.add(of_x * x, denoiser.output(x, t), alpha=of_output)
+    return x
 
 
 def heun(denoiser: Denoiser, plan: StepPlan, x: Float[Tensor, " batch *shape"]) -> States:

@@ -63,9 +63,29 @@ def walk(
     Warns:
         PriorGapWarning: when the plan does not start at the schedule's last level.
     """
+    return sampler.along(denoiser, _plan(sampler, denoiser), x, generator)
+
+
+def end(
+    sampler: Walk,
+    denoiser: Denoiser,
+    x: Float[Tensor, " batch *shape"],
+    generator: torch.Generator,
+) -> Float[Tensor, " batch *shape"]:
+    """Where `walk` ends, by the shortest way there; without gradients.
+
+    Warns:
+        PriorGapWarning: as `walk`.
+    """
+    if isinstance(sampler, DDIM) and sampler.eta == 0:
+        return samplers.ddim_end(denoiser, _plan(sampler, denoiser), x)
+    return samplers.last(walk(sampler, denoiser, x, generator))
+
+
+def _plan(sampler: Walk, denoiser: Denoiser) -> StepPlan:
     plan = make_plan(denoiser.schedule, sampler.steps, sampler.spacing)
     samplers.warn_of_prior_gap(denoiser, plan)
-    return sampler.along(denoiser, plan, x, generator)
+    return plan
 
 
 @final

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from udl_lab.diffusion.learned import Learned
-from udl_lab.diffusion.samplers import draw_prior, last
-from udl_lab.diffusion.walks import DDIM, Walk, walk
+from udl_lab.diffusion.samplers import draw_prior
+from udl_lab.diffusion.walks import DDIM, Walk, end
 from udl_lab.probes.statistics import Interval
 from udl_lab.probes.subject import Subject, evaluating
 from udl_lab.probes.table import Row, row
@@ -107,7 +107,7 @@ def _distances(
 
 def _end(sampler: Walk, denoiser: Learned, noise: Tensor) -> Tensor:
     with evaluating(denoiser.net):
-        return last(walk(sampler, denoiser, noise, generator(0, "sampler noise", sampler.label)))
+        return end(sampler, denoiser, noise, generator(0, "sampler noise", sampler.label))
 
 
 def _baseline(held_out: Tensor, n: int, note: str, pairs: int = 20) -> Row:

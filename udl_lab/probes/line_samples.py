@@ -14,8 +14,7 @@ from udl_lab.diffusion.error_budget import error_budget
 from udl_lab.diffusion.laws import Law, make_law
 from udl_lab.diffusion.learned import Learned
 from udl_lab.diffusion.plan import make_plan
-from udl_lab.diffusion.samplers import last
-from udl_lab.diffusion.walks import DDIM, Walk, walk
+from udl_lab.diffusion.walks import DDIM, Walk, end
 from udl_lab.probes.statistics import Interval, mean
 from udl_lab.probes.subject import Subject, evaluating
 from udl_lab.probes.table import Row, row
@@ -88,16 +87,16 @@ class LineSamples:
         noise, start = self._starts(oracle, plan.start)
         cdf = Cdf(oracle)
 
-        def end(of: Denoiser, x: Tensor) -> Tensor:
+        def ends(of: Denoiser, x: Tensor) -> Tensor:
             stream = generator(0, "line samples", sampler.label)
-            return last(walk(sampler, of, x, stream))[:, 0].double()
+            return end(sampler, of, x, stream)[:, 0].double()
 
-        samples = end(denoiser, noise.float())
+        samples = ends(denoiser, noise.float())
         found = {
             "w1": wasserstein_to_law(samples, cdf),
             "ks": ks_distance(samples, cdf),
-            "w1_exact": wasserstein_to_law(end(oracle, noise), cdf),
-            "w1_true_start": wasserstein_to_law(end(oracle, start), cdf),
+            "w1_exact": wasserstein_to_law(ends(oracle, noise), cdf),
+            "w1_true_start": wasserstein_to_law(ends(oracle, start), cdf),
         }
         return self._of_sampler(found, sampler, site)
 

@@ -11,8 +11,8 @@ from udl_lab.diffusion import legacy_lookup
 from udl_lab.diffusion.denoisers import GaussianMixture
 from udl_lab.diffusion.laws import Law, make_law
 from udl_lab.diffusion.lookup import fit_lookup
-from udl_lab.diffusion.samplers import draw_prior, last
-from udl_lab.diffusion.walks import DDIM, DDPM, Walk, walk
+from udl_lab.diffusion.samplers import draw_prior
+from udl_lab.diffusion.walks import DDIM, DDPM, Walk, end
 from udl_lab.probes.line_samples import Cdf
 from udl_lab.probes.statistics import Interval
 from udl_lab.probes.subject import Subject
@@ -89,7 +89,7 @@ class LookupSamples:
         rows = []
         for sampler in self.samplers:
             stream = generator(self.seed, "lookup", sampler.label)
-            samples = last(walk(sampler, table, self._start(), stream))[:, 0]
+            samples = end(sampler, table, self._start(), stream)[:, 0]
             found = {
                 "w1": wasserstein_to_law(samples, cdf),
                 "ks": ks_distance(samples, cdf),

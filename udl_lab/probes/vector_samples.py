@@ -8,8 +8,8 @@ from torch import Tensor
 
 from udl_lab.diffusion.denoisers import Denoiser
 from udl_lab.diffusion.laws import Law
-from udl_lab.diffusion.samplers import draw_prior, last
-from udl_lab.diffusion.walks import DDIM, Walk, walk
+from udl_lab.diffusion.samplers import draw_prior
+from udl_lab.diffusion.walks import DDIM, Walk, end
 from udl_lab.probes.denoising import law_of
 from udl_lab.probes.statistics import Interval, proportion
 from udl_lab.probes.subject import Subject, evaluating
@@ -123,7 +123,7 @@ def copied(x: Tensor, train: Tensor) -> Interval:
 
 
 def _end(sampler: Walk, denoiser: Denoiser, noise: Tensor) -> Float[Tensor, " sample *shape"]:
-    return last(walk(sampler, denoiser, noise, generator(0, "sampler noise", sampler.label)))
+    return end(sampler, denoiser, noise, generator(0, "sampler noise", sampler.label))
 
 
 def _sliced(a: Tensor, b: Tensor) -> float:

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from udl_lab.diffusion.laws import make_law
 from udl_lab.diffusion.learned import Learned
-from udl_lab.diffusion.samplers import Trajectory, draw_prior, last
-from udl_lab.diffusion.walks import DDIM, Walk, walk
+from udl_lab.diffusion.samplers import Trajectory, draw_prior
+from udl_lab.diffusion.walks import DDIM, Walk, end, walk
 from udl_lab.figures.budget_bars import budget_bars
 from udl_lab.figures.distance_by_steps import distance_by_steps
 from udl_lab.figures.loss_by_level import loss_by_level
@@ -78,7 +78,7 @@ def _points(denoiser: Learned, law: str, name: str) -> dict[str, Figure]:
 
 def _end(sampler: Walk, denoiser: Learned, n: int) -> Tensor:
     stream = generator(0, "drawn steps", sampler.label)
-    return last(walk(sampler, denoiser, _noise(denoiser, n), stream))
+    return end(sampler, denoiser, _noise(denoiser, n), stream)
 
 
 def _noise(denoiser: Learned, n: int) -> Tensor:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from udl_lab.configuration import SAMPLERS
 from udl_lab.diffusion.denoisers import Clipped, Denoiser
-from udl_lab.diffusion.samplers import PriorGapWarning, draw_prior, last
-from udl_lab.diffusion.walks import Walk, walk
+from udl_lab.diffusion.samplers import PriorGapWarning, draw_prior
+from udl_lab.diffusion.walks import Walk, end
 from udl_lab.errors import UsageError
 from udl_lab.figures.examples import draw_examples
 from udl_lab.models.diffusion import Diffusion
@@ -69,7 +69,7 @@ def sample(
     try:
         with warnings.catch_warnings(record=True) as said, evaluating(model.net):
             warnings.simplefilter("always", PriorGapWarning)
-            x = last(walk(settled, guided, noise, generator(seed, "sample", "steps")))
+            x = end(settled, guided, noise, generator(seed, "sample", "steps"))
     except ValueError as error:
         raise UsageError(f"sampler={sampler}: {error}") from error
     seconds = time.perf_counter() - began
