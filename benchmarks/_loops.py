@@ -69,12 +69,13 @@ class FitClock(L.Callback):
         self.fit = time.perf_counter() - self._fit_start
 
 
-def lab_epoch(overrides: Sequence[str]) -> LabSeconds:
+def lab_epoch(overrides: Sequence[str], measure: Sequence[str] = ("classification",)) -> LabSeconds:
     """One epoch of what `python -m udl_lab.train <overrides>` runs, loggers and all.
 
     Nothing is left on disk. There is no validation split, so that the epoch is training alone; as
-    few measurements as possible follow it.
+    few measurements as possible follow it: an option of that group, and changes of its keys.
     """
+    option, *changes = measure
     os.environ.update(
         WANDB_SILENT="true", WANDB_MODE="offline", WANDB_CACHE_DIR=_TRACKER_FOLDER.name
     )
@@ -85,7 +86,8 @@ def lab_epoch(overrides: Sequence[str]) -> LabSeconds:
             "data.n_validation=0",
             "trainer.max_epochs=1",
             "weights=last",
-            "measure=classification",
+            f"measure={option}",
+            *(f"measure.{change}" for change in changes),
             "callbacks=none",
             "+callbacks.clock._target_=_loops.FitClock",
             f"run_dir={Path(folder) / 'run'}",

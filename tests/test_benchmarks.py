@@ -115,3 +115,17 @@ def test_the_cost_of_measuring_is_compared_with_plain_forwards(script, few_digit
     ]  # fmt: skip
     assert "over 32 pairs" in printed
     assert printed.count("target: at most") == 2
+
+
+def test_updates_are_timed_against_diffusers_and_the_book(script, capsys):
+    script("diffusion_updates").main([*ONCE, "--calls", "3", "--samples", "2000"])
+    out = capsys.readouterr().out
+    assert len(rows(out)) == (4 if find_spec("diffusers") else 2)
+    assert out.count("target: at least") == len(rows(out)) / 2
+
+
+def test_a_u_net_is_trained_against_a_bare_loop_and_a_plain_net(script, few_digits, capsys):
+    script("unet_training").main([*ONCE, "--data-root", few_digits, "--steps", "1"])
+    out = capsys.readouterr().out
+    assert list(rows(out)) == ["bare torch", "ours (udl_lab.train)", "bare torch, a plain U-Net"]
+    assert "target: at most 1.05" in out and "target: at least 7" in out

@@ -228,24 +228,42 @@ def test_a_deterministic_step_turns_x_t_by_the_difference_of_the_angles(upward):
     close(ddim_step(SCHEDULE, x, found, s, t), turn.cos() * x + turn.sin() * v)
 
 
+def by_weights(weights, x, output, noise):
+    return weights.of_x * x + weights.of_output * output + weights.of_noise * noise
+
+
 @pytest.mark.parametrize("kind", ["eps", "x0", "v"])
-@pytest.mark.parametrize(("s", "t"), [(0, 1), (3, 4), (2, 9), (9, 2), (0, 10), (5, 0)])
-def test_two_weights_do_what_predicting_and_stepping_do(kind, s, t):
-    schedule, (x, output) = angle_uniform(11), normal(2, 5, 3)
-    of_x, of_output = ddim_weights(schedule, kind, s, t)
-    expected = ddim_step(schedule, x, predict(schedule, kind, output, x, t), s, t)
-    torch.testing.assert_close(of_x * x + of_output * output, expected, rtol=1e-12, atol=1e-12)
+@pytest.mark.parametrize(
+    ("s", "t", "eta"),
+    [
+        *((0, 1, 0.0), (3, 4, 0.0), (2, 9, 0.0), (9, 2, 0.0), (0, 10, 0.0), (5, 0, 0.0)),
+        *((0, 1, 1.0), (3, 4, 0.5), (2, 9, 1.0), (0, 10, 0.3)),
+    ],
+)
+def test_three_weights_do_what_predicting_and_stepping_do(kind, s, t, eta):
+    schedule, (x, output, noise) = angle_uniform(11), normal(3, 5, 3)
+    weights = ddim_weights(schedule, kind, s, t, eta)
+    expected = ddim_step(schedule, x, predict(schedule, kind, output, x, t), s, t, eta, noise)
+    found = by_weights(weights, x, output, noise)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["x0", "v"])
-def test_two_weights_start_from_pure_noise_unless_the_output_is_noise(kind):
+def test_weights_start_from_pure_noise_unless_the_output_is_noise(kind):
     schedule = zero_terminal_snr(linear(50))
-    x, output = normal(2, 5, 3)
-    of_x, of_output = ddim_weights(schedule, kind, 4, 50)
-    expected = ddim_step(schedule, x, predict(schedule, kind, output, x, 50), 4, 50)
-    torch.testing.assert_close(of_x * x + of_output * output, expected, rtol=1e-12, atol=1e-12)
+    x, output, noise = normal(3, 5, 3)
+    expected = ddim_step(schedule, x, predict(schedule, kind, output, x, 50), 4, 50, 0.5, noise)
+    found = by_weights(ddim_weights(schedule, kind, 4, 50, 0.5), x, output, noise)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
     with pytest.raises(ValueError, match="leaves x_0 unknown"):
         ddim_weights(schedule, "eps", 4, 50)
+
+
+def test_weights_refuse_what_a_step_refuses():
+    with pytest.raises(ValueError, match="needs steps down"):
+        ddim_weights(linear(50), "eps", 5, 4, 0.5)
+    with pytest.raises(ValueError, match="take a smaller eta"):
+        ddim_weights(linear(50), "eps", 1, 2, 9.0)
 
 
 def test_encoding_from_level_0_shrinks_the_example():

@@ -104,7 +104,7 @@ def measured(walk, draws):
     x = draw(n, 1, name="start")
     out = last(walk(x, generator(0, "walk")))
     again = generator(0, "walk")
-    noises = [torch.randn(n, 1, dtype=torch.float64, generator=again) for _ in range(draws)]
+    noises = [torch.randn(n, 1, generator=again).double() for _ in range(draws)]
     inputs = torch.cat([x, torch.ones_like(x), *noises], 1)
     found = torch.linalg.lstsq(inputs, out).solution
     torch.testing.assert_close(inputs @ found, out, atol=1e-11, rtol=0)  # the walk is affine

@@ -71,7 +71,13 @@ def test_a_label_says_what_is_not_usual(sampler, label):
     assert sampler.label == label
 
 
-@pytest.mark.parametrize("sampler", [DDIM(7), DDIM(7, eta=0.5), DDPM(7), Heun(5)])
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        *(DDIM(7), DDIM(7, eta=0.5), DDIM(7, eta=1.0), Heun(5)),
+        *(DDPM(7), DDPM(7, "large"), DDPM(7, "large", keep_last_noise=True)),
+    ],
+)
 @pytest.mark.parametrize("kind", ["eps", "v"])
 def test_the_short_way_ends_where_the_walk_ends(sampler, kind):
     """A network, whose deterministic steps are two products, and a law, whose steps are not."""

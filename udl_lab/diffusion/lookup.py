@@ -63,6 +63,10 @@ class LookupTable:
         Raises:
             ValueError: as when called.
         """
+        bins = bin_of(x[:, 0], self.edges.to(x.device))
+        table = self.table.to(x.device)
+        if isinstance(t, int) and 0 <= t <= self.schedule.n_steps:  # the usual, and the quickest
+            return table[t].index_select(0, bins).unsqueeze(1).to(x)
         level = torch.as_tensor(t, device=x.device)
         has_row = (level == level.round()) & (level >= 0) & (level <= self.schedule.n_steps)
         if not has_row.all():
@@ -70,10 +74,7 @@ class LookupTable:
                 f"level {level[~has_row].flatten()[0].item()} has no row in the table; take whole "
                 f"levels from 0 to T = {self.schedule.n_steps}"
             )
-        bins = bin_of(x[:, 0], self.edges.to(x.device))
-        table = self.table.to(x.device)
-        # One row at a time is quicker to look up than pairs of row and bin.
-        eps = table[level.long(), bins] if level.ndim else table[level.long()].index_select(0, bins)
+        eps = table[level.long(), bins]
         return eps.unsqueeze(1).to(x)
 
 
@@ -119,17 +120,16 @@ def fit_lookup(
 def bin_of(x: Float[Tensor, " batch"], edges: Float64[Tensor, " edge"]) -> Int64[Tensor, " batch"]:
     """The bin that each number falls into, the outer ones open; an edge belongs to its right.
 
-    With edges as even as rounding leaves them, the bin is computed and then held against its own
-    two edges, in place of a search among all.
+    With edges as even as rounding leaves them the bin is computed in place of searched for, and an
+    edge itself may fall to either side.
     """
     x, n_bins = x.double(), len(edges) - 1
-    width = (edges[-1] - edges[0]) / n_bins
+    low, width = edges[0], float(edges[-1] - edges[0]) / n_bins
     if (edges.diff() - width).abs().max() > 1e-9 * width:
         return torch.bucketize(x, edges[1:-1], right=True)
-    guess = ((x - edges[0]) / width).nan_to_num_().clamp_(0, n_bins - 1).long()
-    guess -= (x < edges.index_select(0, guess)).long()
-    guess += (x >= edges.index_select(0, guess + 1)).long()
-    return guess.clamp_(0, n_bins - 1)
+    place = torch.add(-low / width, x, alpha=1 / width)
+    # Once more as whole numbers, for what was not a number.
+    return place.clamp_(0, n_bins - 1).long().clamp_(0, n_bins - 1)
 
 
 def _edges(low: float, high: float, width: float) -> Float64[Tensor, " edge"]:

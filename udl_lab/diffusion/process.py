@@ -170,21 +170,14 @@ def ddim_step(
     Raises:
         ValueError: for η > 0 without noise, or upward, or so large that no ε is left.
     """
-    at_s, at_t = schedule.at(s), schedule.at(t)
+    at_s = schedule.at(s)
     if eta == 0:
         signal, left = amplitudes(schedule, s, x_t)
         return signal * prediction.x0 + left * prediction.eps
     if noise is None:
         raise ValueError(f"eta={eta} draws noise; give it")
-    if not (at_s > at_t).all():
-        raise ValueError("eta > 0 needs steps down, s < t; encode with eta = 0")
-    added = eta**2 * posterior_weights(schedule, s, t)[2]
+    added = _added(schedule, s, t, eta)
     kept = 1 - at_s - added
-    if (kept < -1e-12).any():
-        raise ValueError(
-            f"eta={eta} adds more variance than level {s} has: 1 − ᾱ_s − σ² = "
-            f"{kept.min().item():.3g}; take a smaller eta"
-        )
     kept = kept.clamp(min=0)  # rounding below 0
     return (
         against(at_s.sqrt(), x_t) * prediction.x0
@@ -193,26 +186,52 @@ def ddim_step(
     )
 
 
-def ddim_weights(schedule: Schedule, kind: Kind, s: int, t: int) -> tuple[float, float]:
-    """The weights of x_t and of a network's output in the step of η = 0 from t to s.
+def _added(schedule: Schedule, s: Level, t: Level, eta: float) -> Float64[Tensor, "*batch"]:
+    """The variance of a DDIM step's new noise, if the step can be taken."""
+    at_s, at_t = schedule.at(s), schedule.at(t)
+    if not (at_s > at_t).all():
+        raise ValueError("eta > 0 needs steps down, s < t; encode with eta = 0")
+    added = eta**2 * posterior_weights(schedule, s, t)[2]
+    left = 1 - at_s - added
+    if (left < -1e-12).any():
+        raise ValueError(
+            f"eta={eta} adds more variance than level {s} has: 1 − ᾱ_s − σ² = "
+            f"{left.min().item():.3g}; take a smaller eta"
+        )
+    return added
 
-    `predict` and `ddim_step` are linear in both; this is their product, worked out beforehand.
+
+class StepWeights(NamedTuple):
+    """x_s as a sum: these times x_t, a network's output and new noise."""
+
+    of_x: float
+    of_output: float
+    of_noise: float
+
+
+def ddim_weights(
+    schedule: Schedule, kind: Kind, s: int, t: int, eta: NonNegativeFloat = 0.0
+) -> StepWeights:
+    """What `predict` and `ddim_step` do, both of them linear, multiplied out beforehand.
 
     Raises:
-        ValueError: for ε at a level of pure noise.
+        ValueError: for ε at a level of pure noise; for η > 0 as `ddim_step`.
     """
     signal, noise = _amplitudes(schedule, t)
-    signal_after, noise_after = _amplitudes(schedule, s)
+    after, left = _amplitudes(schedule, s)
+    added = 0.0
+    if eta:
+        variance = _added(schedule, s, t, eta)
+        added, left = math.sqrt(variance), math.sqrt(max(0.0, left**2 - variance))
     if t == 0:  # where x_t is x_0, whatever the network says
-        return signal_after, 0.0
+        return StepWeights(after, 0.0, added)
     if kind == "v":
-        turn = signal_after * noise - noise_after * signal  # the sine of the angle between s and t
-        return signal_after * signal + noise_after * noise, -turn
+        return StepWeights(after * signal + left * noise, left * signal - after * noise, added)
     if kind == "x0":
-        return noise_after / noise, signal_after - noise_after / noise * signal
+        return StepWeights(left / noise, after - left / noise * signal, added)
     if signal == 0:
         raise ValueError(_NOTHING_OF_X0)
-    return signal_after / signal, noise_after - signal_after / signal * noise
+    return StepWeights(after / signal, left - after / signal * noise, added)
 
 
 def _amplitudes(schedule: Schedule, t: int) -> tuple[float, float]:

@@ -77,9 +77,13 @@ def end(
     Warns:
         PriorGapWarning: as `walk`.
     """
-    if isinstance(sampler, DDIM) and sampler.eta == 0:
-        return samplers.ddim_end(denoiser, _plan(sampler, denoiser), x)
-    return samplers.last(walk(sampler, denoiser, x, generator))
+    plan = _plan(sampler, denoiser)
+    if isinstance(sampler, DDIM):
+        return samplers.ddim_end(denoiser, plan, x, generator, sampler.eta)
+    if isinstance(sampler, DDPM):
+        options = sampler.variance, sampler.keep_last_noise
+        return samplers.ddpm_end(denoiser, plan, x, generator, *options)
+    return samplers.last(sampler.along(denoiser, plan, x, generator))
 
 
 def _plan(sampler: Walk, denoiser: Denoiser) -> StepPlan:

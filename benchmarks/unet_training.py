@@ -1,0 +1,102 @@
+"""Training the denoiser of digits: the lab against a bare loop, and the net against a plain one."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from _loops import LabSeconds, lab_epoch, print_fit, shuffled
+from _timing import (
+    arguments,
+    in_turn,
+    mnist_root,
+    print_conditions,
+    print_table,
+    print_verdict,
+    ratio,
+    seconds,
+    spread,
+)
+from torch import Tensor
+
+from udl_lab.data.mnist import mnist
+from udl_lab.diffusion.schedule import linear
+from udl_lab.nets.unet import UNet
+
+BATCH_SIZE, LR, T = 64, 0.002, 1000
+OURS, BARE, PLAIN = "ours (udl_lab.train)", "bare torch", "bare torch, a plain U-Net"
+
+
+def bare_denoising(net: UNet, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """Adam on the mean squared error of v, and nothing else."""
+    optimizer = torch.optim.Adam(net.parameters(), LR)
+    alpha_bar = linear(T).alpha_bar
+    for x, _ in batches:
+        t = torch.randint(1, T + 1, (len(x),))
+        kept = alpha_bar[t].float().reshape(-1, 1, 1, 1)
+        signal, noise, eps = kept.sqrt(), (1 - kept).sqrt(), torch.randn_like(x)
+        optimizer.zero_grad()
+        said = net(signal * x + noise * eps, t / T)
+        (said - (signal * eps - noise * x)).square().mean().backward()
+        optimizer.step()
+
+
+def plain() -> UNet:
+    """32, 64 and 96 maps at 28 x 28, 14 x 14 and 7 x 7 pixels, .67 M weights."""
+    return UNet((1, 28, 28), (32, 64, 96), stem_stride=1)
+
+
+def main(arguments_given: Sequence[str] | None = None) -> None:
+    """Time the cases, and print their ratios and the verdicts."""
+    parser = arguments(__doc__, repeats=5)
+    parser.add_argument("--steps", type=int, default=30, help="of an epoch (%(default)s)")
+    options = parser.parse_args(arguments_given)
+    root = mnist_root(parser, options.data_root)
+    print_conditions(torch.get_num_threads())
+    n = BATCH_SIZE * options.steps
+    x, y = (part[:n] for part in mnist(root).train)
+    n = len(y)
+    runs: list[LabSeconds] = []
+
+    def ours() -> float:
+        runs.append(
+            lab_epoch(
+                [
+                    *("data=mnist", f"data.root={root}", f"data.n_train={n}"),
+                    *("data.mean=0.5", "data.std=0.5", f"data.batch_size={BATCH_SIZE}"),
+                    *("augment=noise", "net=unet", "model=diffusion", "model.kind=v"),
+                    f"model.optimizer.lr={LR}",
+                ],
+                measure=["denoising", "denoising.n_levels=1", "denoising.n_examples=10"],
+            )
+        )
+        return runs[-1].epoch
+
+    def bare(net: UNet) -> float:
+        batches = shuffled(2 * x - 1, y, BATCH_SIZE)
+        return seconds(lambda: bare_denoising(net.train(), batches))
+
+    cases = {
+        BARE: lambda: bare(UNet((1, 28, 28), attention=True)),
+        OURS: ours,
+        PLAIN: lambda: bare(plain()),
+    }
+    times = in_turn(cases, options.repeats, options.warm_up)
+    print_table(
+        ["case", "images a second", "time / bare"],
+        [
+            (
+                name,
+                f"{spread(n / taken for taken in times[name]):.0f}",
+                f"{ratio(times, name, BARE):.2f}",
+            )
+            for name in cases
+        ],
+    )
+    print_fit(runs[options.warm_up :])
+    print_verdict("ours / bare", ratio(times, OURS, BARE), "at most", 1.05, ".2f")
+    print_verdict(
+        "images a second / plain U-Net's", ratio(times, PLAIN, BARE), "at least", 7, ".1f"
+    )
+
+
+if __name__ == "__main__":
+    main()
