@@ -1,0 +1,1 @@
+"""Latent-variable models: terms in nats with every constant, bounds, and their gradients."""
