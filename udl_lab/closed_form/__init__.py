@@ -1,0 +1,1 @@
+"""Small problems whose every answer is known: estimators beside their exact mean and variance."""
