@@ -38,6 +38,7 @@ def test_help_lists_experiments_groups_and_keys_without_importing_torch(tmp_path
     assert shown.returncode == 0
     assert "lab04_rotation/{flips,plain,rotated,rotated_half,translated}" in shown.stdout
     assert "net: c4, cnn, cortex, deepsets, fcn, linear, set_lstm" in shown.stdout
+    assert "calculation: gradient_estimators, importance_sampling, none" in shown.stdout
     assert "batch_size: 64" in shown.stdout
     assert "HEAVY []" in shown.stdout
 
@@ -56,6 +57,7 @@ def test_help_lists_experiments_groups_and_keys_without_importing_torch(tmp_path
         (["model.optimizer.nam=sgd"], ["model.optimizer.nam", "'name'"]),
         (["data.batchsize=3"], ["data.batchsize", "'batch_size'"]),
         (["sed=1"], ["sed", "'seed'"]),
+        (["calculation=importance_sampling", "net.widths=[3]"], ["net: a calculation"]),
         (["net.widths=[1,2"], ["net.widths=[1,2"]),
     ],
 )

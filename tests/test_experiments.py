@@ -51,6 +51,9 @@ def test_every_arm_builds_and_is_named_after_its_file(study, arm):
     cfg = compose([f"experiment={study}/{arm}"])
     check(cfg)
     assert (cfg.study, cfg.arm) == (study, arm)
+    if "calculation" in cfg:
+        assert callable(build(cfg.calculation, "calculation"))
+        return
     assert build_model(cfg).net is not None
     assert build_data(cfg).batch_size == cfg.data.batch_size
     for name, node in [*cfg.measure.items(), *cfg.callbacks.items()]:

@@ -31,6 +31,9 @@ SYMMETRIES = CONFIGS / "symmetry"
 SAMPLERS = CONFIGS / "sampler"
 EXPERIMENTS = ROOT / "experiments"  # configs/experiment points here: Hydra's group of that name
 
+# What a training is made of and a calculation goes without (configs/without_training.yaml).
+OF_TRAINING = ("data", "augment", "net", "model", "trainer", "callbacks", "measure", "weights")
+
 
 def studies() -> list[str]:
     """The names of all studies."""
@@ -176,6 +179,8 @@ def _explain_key(cause: OmegaConfBaseException) -> str:
     key = str(cause.full_key)
     parent = cause.parent_node
     name = key.rpartition(".")[2]
+    if key in OF_TRAINING and isinstance(parent, DictConfig) and "calculation" in parent:
+        return no_use_for(key)
     # A node that could not even be made (bad syntax in its file) has no content to search.
     searchable = isinstance(parent, DictConfig) and isinstance(parent._content, dict)
     if not searchable or name in parent:
@@ -190,6 +195,15 @@ def _explain_key(cause: OmegaConfBaseException) -> str:
         if close:
             return f"there is no key {key!r}; did you mean {' or '.join(close[:3])}?"
     return f"there is no key {key!r}; {nearest(name, valid)} (--help shows every key)"
+
+
+def no_use_for(key: str) -> str:
+    """What to say when a calculation is given something that only a training has."""
+    debug = " (debug=fast does)" if key == "trainer" else ""
+    return (
+        f"{key}: a calculation trains nothing and has no {key}; leave out what sets it{debug}, or "
+        "set calculation=none"
+    )
 
 
 def _every_key(node: Any, prefix: str = "") -> list[str]:

@@ -1,8 +1,6 @@
 """One run, from a configuration to a folder with its results."""
 
-import logging
 import signal
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +30,9 @@ from udl_lab.runs.build import (
     load_checkpoint,
     with_last_weights,
 )
+from udl_lab.runs.calculation import calculate
 from udl_lab.runs.folder import RunFolder
+from udl_lab.runs.lifetime import begin, end, quieten
 from udl_lab.runs.measurement import measure, watched
 from udl_lab.runs.signature import check
 from udl_lab.runs.subject import subject_of
@@ -42,7 +42,7 @@ _MAY_CHANGE = ("trainer.max_epochs", "trainer.enable_progress_bar", "data.root",
 
 
 def execute(cfg: DictConfig, quiet: bool = False) -> RunFolder:
-    """Run one experiment: check, build, fit, measure, draw.
+    """Run one experiment: check, build, fit, measure, draw; or calculate, where nothing is trained.
 
     Nothing is written before the configuration is checked, every object built and the data read.
 
@@ -56,12 +56,14 @@ def execute(cfg: DictConfig, quiet: bool = False) -> RunFolder:
             can be resumed.
     """
     resumed = cfg.resume is not None
+    if "calculation" in cfg and not resumed:
+        return calculate(cfg, quiet)
     folder = folders.reopen(cfg.resume) if resumed else None
     if folder is not None:
         cfg = _resumed(cfg, folder)
     check(cfg)
     folder = folder or folders.choose(cfg)
-    _quieten()
+    quieten()
     config = folders.plain(cfg)
     data = build_data(cfg)
     model = build_model(cfg)
@@ -110,11 +112,16 @@ def _what_stopped(trainer: L.Trainer) -> int:
 
 def _resumed(cfg: DictConfig, folder: RunFolder) -> DictConfig:
     """The configuration of the run to resume, with the few overrides that it may be given."""
+    saved = OmegaConf.load(folder.config)
+    if "calculation" in saved:
+        raise UsageError(
+            f"{folder.path} is a calculation, which has no steps to go on with; run its experiment "
+            "again, in a folder of its own"
+        )
     if not folder.last.is_file():
         raise UsageError(
             f"{folder.path} holds no checkpoint yet ({folder.last}); remove the folder, start again"
         )
-    saved = OmegaConf.load(folder.config)
     typed = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
     for override in typed:
         key = override.partition("=")[0]
@@ -193,15 +200,10 @@ def _open(
 ) -> None:
     if not trainer.is_global_zero:
         return
-    folder.create(config)
+    known = {"fingerprints": fingerprints, "checkpoint": str(folder.last)}
+    noted = {"weights": config["weights"], "data": fingerprints}
+    begin(folder, config, trainer.loggers, noted, known, resumed)
     folders.share(folder)
-    folder.note(
-        status="running",
-        weights=config["weights"],
-        data=fingerprints,
-        **({} if resumed else folders.provenance()),
-    )
-    tracking.start(trainer.loggers, folder, config | {"fingerprints": fingerprints}, resumed)
 
 
 def _fit(
@@ -256,22 +258,6 @@ def _outcome(diverged: int | None) -> Row:
 
 
 def _close(folder: RunFolder, trainer: L.Trainer, status: str) -> None:
-    if trainer.is_global_zero and folder.path.is_dir():
-        folder.note(status=status)
-        tracking.finish(trainer.loggers, status)
+    if trainer.is_global_zero:
+        end(folder, trainer.loggers, status)
     folders.unshare()
-
-
-def _quieten() -> None:
-    """One voice: the lab prints its own summary, and known noise of the libraries is left out."""
-    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
-    for noise in (
-        ".*does not have many workers.*",
-        ".*is smaller than the logging interval.*",
-        ".*Total length of `list` across ranks is zero.*",
-        ".*exists and is not empty.*",
-        ".*isinstance.treespec.*",
-    ):
-        warnings.filterwarnings("ignore", noise)

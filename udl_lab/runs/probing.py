@@ -62,6 +62,7 @@ def probe(
     """
     action: Action = make_option(SYMMETRIES, symmetry, changes)
     run = load_run(path, weights)
+    net = run.net
     if root is not None:
         OmegaConf.update(run.config, "data.root", root)
     shape = tuple(run.config.example.shape)
@@ -75,7 +76,7 @@ def probe(
     distances = Invariance(action, sites, batch_size=batch_size, **images)
     try:
         rows = [*distances(subject), *layers(subject)]
-        findings = audit(run.net, shape, action)
+        findings = audit(net, shape, action)
     except ValueError as error:
         raise UsageError(f"symmetry={symmetry}: {error}") from error
     table = pd.DataFrame(records(replace(r, measure=symmetry) for r in rows))

@@ -1,4 +1,7 @@
-"""A run folder, reopened: its model rebuilt from the checkpoint alone, its numbers as tables."""
+"""A run folder, reopened: its model rebuilt from the checkpoint alone, its numbers as tables.
+
+A calculation left numbers and pictures, and no model.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,12 +34,22 @@ from udl_lab.runs.subject import subject_of
 
 @dataclass(frozen=True)
 class Run:
-    """A reopened run."""
+    """A reopened run.
+
+    A calculation has its configuration, results, figures and record; all else is a UsageError.
+    """
 
     folder: RunFolder
     config: DictConfig
-    model: LightningModule
+    restored: LightningModule | None  # nothing, of a calculation
     checkpoint: Path
+
+    @property
+    def model(self) -> LightningModule:
+        """The model with the weights of the checkpoint."""
+        self._training()
+        assert self.restored is not None
+        return self.restored
 
     @property
     def net(self) -> nn.Module:
@@ -46,24 +59,26 @@ class Run:
     @cached_property
     def untrained(self) -> nn.Module:
         """The same network before its first step."""
-        return build_net(self.config).eval()
+        return build_net(self._training()).eval()
 
     @cached_property
     def last_weights(self) -> LightningModule | None:
         """The model with its last weights, if the run kept an average of them; else `None`."""
+        config = self._training()
         content = load_checkpoint(str(self.checkpoint))
-        return with_last_weights(content, lambda: build_model(self.config))
+        return with_last_weights(content, lambda: build_model(config))
 
     @cached_property
     def data(self) -> ResidentData:
         """The run's data, read and split."""
-        data = build_data(self.config)
+        data = build_data(self._training())
         data.setup()
         return data
 
     @property
     def metrics(self) -> pd.DataFrame:
         """What was logged while training, a row per logged step."""
+        self._training()
         return pd.read_csv(self.folder.metrics)
 
     @property
@@ -71,6 +86,11 @@ class Run:
         """What was measured afterwards, a row per estimate, by its key."""
         rows = folders.read_json(self.folder.results)["rows"]
         return pd.DataFrame(rows).set_index("key", drop=False)
+
+    @property
+    def figures(self) -> dict[str, Path]:
+        """The pictures' files, by name."""
+        return {path.stem: path for path in sorted(self.folder.figures.glob("*.png"))}
 
     @property
     def record(self) -> dict[str, Any]:
@@ -81,18 +101,31 @@ class Run:
         """What a measurement takes: the network, its untrained twin and the test split."""
         return subject_of(self.model, self.untrained, self.data, self.last_weights)
 
+    def _training(self) -> DictConfig:
+        """The configuration, if it is one of a training."""
+        if "calculation" in self.config:
+            raise UsageError(
+                f"{self.folder.path} is a calculation, which trains nothing: it has no model, no "
+                "data and no metrics; look at its results and figures"
+            )
+        return self.config
+
 
 def load_run(path: Path | str, weights: Literal["best", "last"] | None = None) -> Run:
     """Reopen a run.
 
     Args:
         path: the run's folder.
-        weights: which checkpoint; `None` for the one that the run itself measured.
+        weights: which checkpoint; `None` for the one that the run itself measured. A calculation
+            has none.
 
     Raises:
         UsageError: when there is no run, or its checkpoint cannot be opened safely.
     """
     folder = folders.reopen(str(path))
+    written = as_config(folders.read_config(folder.config))
+    if "calculation" in written:
+        return Run(folder, written, None, folder.last)
     if weights is None:
         weights = folders.read_json(folder.record).get("weights", "last")
     checkpoint = folder.best if weights == "best" else folder.last

@@ -2,12 +2,13 @@
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from lightning import LightningModule
+from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
@@ -40,6 +41,11 @@ def draw(
         figures |= draw_diffusion(cfg, model, frame, name)
     for measure in dict.fromkeys(frame.loc[frame["metric"] == "rho", "measure"]):
         figures[f"rho_{measure}"] = rho_by_element(frame, measure, "output", name)
+    return save(figures, folder)
+
+
+def save(figures: Mapping[str, Figure], folder: RunFolder) -> list[Path]:
+    """Write the figures of a run, and return the files."""
     folder.figures.mkdir(exist_ok=True)
     paths = []
     for title, figure in figures.items():
@@ -64,6 +70,19 @@ def say(
     left_out = sum(1 for row in table if not (_is_plain(row) or _is_of_sampler(row)))
     if left_out:
         console.print(f"… and {left_out} rows in detail in {folder.results}")
+    _say_where(folder, figures)
+
+
+def say_calculated(
+    cfg: DictConfig, folder: RunFolder, table: Sequence[dict[str, Any]], figures: Sequence[Path]
+) -> None:
+    """Print every row of a calculation, and where everything is."""
+    terminal().print(_calculated_table(f"{cfg.study}/{cfg.arm}, seed {cfg.seed}", table))
+    _say_where(folder, figures)
+
+
+def _say_where(folder: RunFolder, figures: Sequence[Path]) -> None:
+    console = terminal()
     console.print(f"run:      {folder.path}", soft_wrap=True, highlight=False)
     for path in figures:
         console.print(f"figure:   {path}", soft_wrap=True, highlight=False)
@@ -93,6 +112,17 @@ def results_tables(title: str, rows: Sequence[dict[str, Any]]) -> list[Table]:
         *(_layers_table(action, rows) for action in actions),
         *(_samplers_table(name, sampled) for name in dict.fromkeys(r["measure"] for r in sampled)),
     ]
+
+
+def _calculated_table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
+    """Every row; its note is in the run's `results.json`."""
+    table = Table(title=title)
+    table.add_column("calculated", no_wrap=True)
+    for column in ("estimate", "95 % interval", "n"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(row["key"].partition("/")[2], *_shown(row), f"{row['n']:,}")
+    return table
 
 
 def _is_plain(row: dict[str, Any]) -> bool:

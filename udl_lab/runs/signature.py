@@ -12,6 +12,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from pydantic import ConfigDict, TypeAdapter
 
+from udl_lab.configuration import OF_TRAINING, no_use_for
 from udl_lab.data.noise import Noise
 from udl_lab.errors import UsageError, nearest
 from udl_lab.models.diffusion import Diffusion
@@ -29,7 +30,6 @@ _TOP_LEVEL = {
     "study": str,
     "arm": str,
     "seed": NonNegative,
-    "weights": Literal["best", "last"],
     "runs_root": str,
     "run_dir": str | None,
     "resume": str | None,
@@ -44,8 +44,19 @@ def check(cfg: DictConfig) -> None:
     """
     for key, annotation in _TOP_LEVEL.items():
         _check_value(key, cfg[key], annotation)
+    if "calculation" in cfg:
+        for key in OF_TRAINING:
+            if cfg.get(key) is not None:
+                raise UsageError(no_use_for(key))
     for path, node in _targets(cfg):
         check_target(path, node)
+    if "calculation" not in cfg:
+        _check_training(cfg)
+
+
+def _check_training(cfg: DictConfig) -> None:
+    """Refuse parts that do not go together."""
+    _check_value("weights", cfg.weights, Literal["best", "last"])
     if cfg.weights == "best" and not cfg.data.n_validation:
         raise UsageError(
             "weights=best is chosen on the validation split, and data.n_validation=0 leaves none; "

@@ -50,7 +50,7 @@ def start(
         if isinstance(logger, WandbLogger):
             run = _start_wandb(logger, folder, resumed)
             folder.note(wandb_id=run.id)
-            run.config.update(config | {"checkpoint": str(folder.last)}, allow_val_change=True)
+            run.config.update(config, allow_val_change=True)
 
 
 def send(

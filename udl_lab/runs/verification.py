@@ -38,18 +38,9 @@ def _verify_study(
 ) -> bool:
     claims = _choose(study, read_claims(EXPERIMENTS / study / "claims.yaml"), only)
     wanted = {
-        (arm, seed): compose(
-            [
-                f"experiment={study}/{arm}",
-                f"seed={seed}",
-                "logger=csv",
-                "trainer.enable_progress_bar=false",
-                *claims.overrides,
-                *overrides,
-            ]
-        )
+        (arm, seed): cfg
         for arm, n_seeds in claims.arms().items()
-        for seed in range(n_seeds)
+        for seed, cfg in enumerate(_compose(study, arm, n_seeds, [*claims.overrides, *overrides]))
     }
     found = {which: find_finished(cfg) for which, cfg in wanted.items()}
     missing = [which for which, run in found.items() if run is None]
@@ -75,6 +66,17 @@ def _verify_study(
     folders.write_text(path, json.dumps(_summary(study, tested, found), indent=1) + "\n")
     console.print(f"written:  {path}", soft_wrap=True, highlight=False)
     return all(t.verdict == "holds" for t in tested)
+
+
+def _compose(study: str, arm: str, n_seeds: int, overrides: Sequence[str]) -> list[DictConfig]:
+    """An arm's configuration for each seed, without a progress bar."""
+    experiment = f"experiment={study}/{arm}"
+    if "calculation" in compose([experiment]):
+        # The command may verify other studies as well, whose runs read data.
+        given = [override for override in overrides if not override.startswith("data.root=")]
+    else:
+        given = ["trainer.enable_progress_bar=false", *overrides]
+    return [compose([experiment, f"seed={seed}", "logger=csv", *given]) for seed in range(n_seeds)]
 
 
 def _choose(study: str, claims: Claims, only: Sequence[str] | None) -> Claims:
@@ -107,8 +109,9 @@ def find_finished(cfg: DictConfig) -> RunFolder | None:
 
 def _relevant(config: dict[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in config.items() if key not in _IRRELEVANT}
-    kept["data"] = {k: v for k, v in config["data"].items() if k != "root"}
-    kept["trainer"] = {k: v for k, v in config["trainer"].items() if k != "enable_progress_bar"}
+    for part, key in (("data", "root"), ("trainer", "enable_progress_bar")):
+        if part in kept:  # a calculation has neither
+            kept[part] = {k: v for k, v in kept[part].items() if k != key}
     return kept
 
 

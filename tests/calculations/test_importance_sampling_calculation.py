@@ -1,0 +1,82 @@
+"""Notebook 17.3's numbers come out of the calculation, by their names in the claims."""
+
+import math
+
+import pytest
+from scipy import integrate, stats
+
+from udl_lab.calculations.importance_sampling import COUNTS, ImportanceSampling
+
+
+def numbers(result):
+    return {f"{r.metric}/{r.site}@{r.element}": r.estimate for r in result.rows}
+
+
+@pytest.fixture(scope="module")
+def result():
+    return ImportanceSampling(n=100_000, repeats=200)(0)
+
+
+def f_rare(y):
+    return 20.446 * math.exp(-((y - 3) ** 4))
+
+
+def moment(integrand):
+    return integrate.quad(integrand, -8, 8, epsabs=1e-12)[0]
+
+
+def test_exact_means_and_variances_are_those_of_the_integrals(result):
+    found = numbers(result)
+    mean = moment(lambda y: f_rare(y) * stats.norm.pdf(y))
+    by_p = moment(lambda y: f_rare(y) ** 2 * stats.norm.pdf(y)) - mean**2
+    by_q = moment(lambda y: (f_rare(y) * stats.norm.pdf(y)) ** 2 / stats.norm.pdf(y, 3))
+    assert found["mean_exact/rare@p"] == pytest.approx(mean, abs=1e-10)
+    assert found["mean_exact/rare@q"] == pytest.approx(mean, abs=1e-10)
+    assert found["variance_exact/rare@p"] == pytest.approx(by_p, rel=1e-8)
+    assert found["variance_exact/rare@q"] == pytest.approx(by_q - mean**2, rel=1e-8)
+    ratio = by_p / (by_q - mean**2)
+    assert found["variance_ratio_exact/rare@p_over_q"] == pytest.approx(ratio, rel=1e-8)
+    assert ratio == pytest.approx(18.42, abs=0.01)
+
+
+def test_the_weights_alone_have_an_effective_share_of_e_to_the_minus_nine(result):
+    """E[w²] under N(m, 1) is e^{m²}; a share is 1 / E[w²], as E[w] = 1."""
+    assert numbers(result)["effective_share/weights@q"] == pytest.approx(math.exp(-9), rel=1e-10)
+    other = numbers(ImportanceSampling(q_mean=1.0, n=100, repeats=100)(0))
+    assert other["effective_share/weights@q"] == pytest.approx(math.exp(-1), rel=1e-10)
+
+
+def test_every_estimate_is_within_four_standard_errors_and_the_two_means_are_two(result):
+    found = numbers(result)
+    for where in ("common@p", "common@q", "rare@p", "rare@q"):
+        assert abs(found[f"z/{where}"]) < 4
+    assert found["mean_exact/common@p"] == pytest.approx(0.4315874, abs=5e-8)
+    assert found["mean_exact/rare@p"] == pytest.approx(0.4316417, abs=5e-8)
+
+
+def test_drawing_from_p_by_way_of_q_is_plain_monte_carlo():
+    """With q = p every weight is 1: the exact moments are the same, and a draw is worth a draw."""
+    found = numbers(ImportanceSampling(q_mean=0.0, n=100, repeats=100)(0))
+    for f in ("common", "rare"):
+        assert found[f"variance_exact/{f}@q"] == pytest.approx(found[f"variance_exact/{f}@p"])
+        assert found[f"variance_ratio_exact/{f}@p_over_q"] == pytest.approx(1)
+
+
+def test_a_q_from_which_estimates_have_no_variance_is_refused():
+    with pytest.raises(ValueError, match=r"q_std=0\.02.*take a wider q"):
+        ImportanceSampling(q_std=0.02)
+
+
+def test_the_spread_is_drawn_for_the_notebook_s_29_counts(result):
+    assert len(COUNTS) == 29 and COUNTS[-1] == 500
+    figure = result.figures["spread_by_draws"]
+    figure.draw_without_rendering()
+    assert [axes.get_title() for axes in figure.axes] == [
+        f"{f} f, draws of {density}" for f in ("common", "rare") for density in "pq"
+    ]
+
+
+def test_another_seed_draws_other_numbers():
+    few = ImportanceSampling(n=100, repeats=100)
+    assert numbers(few(0)) == numbers(few(0))
+    assert numbers(few(0))["mean/rare@q"] != numbers(few(1))["mean/rare@q"]

@@ -1,0 +1,1 @@
+"""Calculations: experiments without training, one class a file; each gives numbers and figures."""
