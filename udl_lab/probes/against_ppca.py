@@ -29,6 +29,8 @@ class AgainstPPCA:
       ELBO.
     """
 
+    of_latents = True
+
     def __call__(self, subject: Subject) -> list[Row]:
         """Measure.
 
