@@ -1,0 +1,77 @@
+"""The gaps of a model whose posterior is known, and the order of the bounds of one that is not."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from udl_lab.data.source import Examples
+from udl_lab.latent.mlp_vae import MLPVAE, LinearVAE
+from udl_lab.probes.posterior_gaps import PosteriorGaps
+from udl_lab.probes.subject import Subject
+from udl_lab.randomness import generator, seeded
+
+
+def measured(net, x, **settings):
+    subject = Subject(net, net, Examples(x, torch.zeros(len(x), dtype=torch.int64)), 0.0)
+    settings = {"n": 4, "n_grid": 161, "n_nodes": 10, "ks": [1, 10], **settings}
+    return {r.key.removeprefix("/"): r.estimate for r in PosteriorGaps(**settings)(subject)}
+
+
+def exact_linear():
+    """X = W z + noise of variance 1 with orthogonal columns, and the encoder that knows it."""
+    net = LinearVAE((3,), 2)
+    weight = torch.tensor([[1.0, 0.0], [0.0, 0.5], [0.0, 0.0]])
+    total = weight.square().sum(0) + 1
+    with torch.no_grad():
+        net.decoder.weight.copy_(weight)
+        net.decoder.bias.zero_()
+        net.head.log_std.zero_()
+        net.encoder.mean.weight.copy_((weight / total).T)
+        net.encoder.mean.bias.zero_()
+        net.encoder.log_std.copy_(-0.5 * total.log())
+    return net, weight @ weight.T + torch.eye(3)
+
+
+X = torch.randn(4, 3, generator=generator(0, "x"))
+
+
+def test_an_exact_posterior_leaves_no_gap():
+    net, covariance = exact_linear()
+    found = measured(net, X)
+    law = torch.distributions.MultivariateNormal(torch.zeros(3), covariance)
+    assert found["log_prob"] == pytest.approx(float(law.log_prob(X).mean()), abs=1e-5)
+    for name in ("gap", "approximation_gap", "amortisation_gap", "shortfall@k1", "shortfall@k10"):
+        assert found[name] == pytest.approx(0, abs=2e-5)  # single precision
+
+
+def test_a_shifted_encoder_pays_its_divergence_and_the_family_nothing():
+    net, _ = exact_linear()
+    with torch.no_grad():
+        net.encoder.mean.bias += torch.tensor([0.3, 0.0])
+    found = measured(net, X)
+    cost = 0.5 * 0.3**2 / math.exp(2 * float(net.encoder.log_std.detach()[0]))
+    assert found["amortisation_gap"] == pytest.approx(cost, abs=1e-4)
+    assert found["approximation_gap"] == pytest.approx(0, abs=1e-4)
+    assert found["share_amortised"] == pytest.approx(1, abs=1e-3)
+
+
+def test_the_gaps_of_a_nonlinear_model_add_up():
+    with seeded(0, "net"):
+        net = MLPVAE((1, 4, 4), 2, (8,))
+    with torch.no_grad():
+        for p in net.decoder.parameters():
+            p *= 1.5
+    x = (torch.rand(6, 1, 4, 4, generator=generator(0, "pixels")) < 0.5).float()
+    found = measured(net, x, n=6, n_nodes=24)
+    assert found["gap"] == pytest.approx(
+        found["approximation_gap"] + found["amortisation_gap"], abs=1e-4
+    )
+    assert found["log_prob"] > found["best_elbo"] > found["elbo"]
+    assert found["quadrature_error"] < 0.01
+
+
+def test_a_network_without_latents_is_refused():
+    with pytest.raises(ValueError, match="no single layer of latents"):
+        measured(nn.Linear(3, 2), X)
