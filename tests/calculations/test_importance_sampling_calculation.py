@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 from scipy import integrate, stats
 
@@ -71,9 +72,21 @@ def test_the_spread_is_drawn_for_the_notebook_s_29_counts(result):
     assert len(COUNTS) == 29 and COUNTS[-1] == 500
     figure = result.figures["spread_by_draws"]
     figure.draw_without_rendering()
-    assert [axes.get_title() for axes in figure.axes] == [
-        f"{f} f, draws of {density}" for f in ("common", "rare") for density in "pq"
-    ]
+    (axes,) = figure.axes
+    assert [list(container.lines[0].get_xdata()) for container in axes.containers] == [COUNTS] * 4
+    names = [text.get_text().partition("\n")[0] for text in figure.legends[0].get_texts()]
+    assert names == [f"{f} f, draws of {d}" for f in ("common", "rare") for d in "pq"]
+
+
+def test_the_measured_spread_is_the_exact_one_within_its_interval_stretched_to_four_errors(result):
+    (axes,) = result.figures["spread_by_draws"].axes
+    laws = [line for line in axes.lines if line.get_linestyle() == "-"]
+    for law, container in zip(laws, axes.containers, strict=True):
+        sd = container.lines[0].get_ydata().astype(float)
+        low = np.array([segment[0, 1] for segment in container.lines[2][0].get_segments()])
+        off = np.abs(sd - law.get_ydata()) / (sd - low)
+        # The last few by n: of one or two draws of q the fourth moment is too large to be normal.
+        assert off[10:].max() < 4 / 1.96
 
 
 def test_another_seed_draws_other_numbers():

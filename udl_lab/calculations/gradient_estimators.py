@@ -18,7 +18,7 @@ from udl_lab.closed_form.gradient_estimators import (
     values,
 )
 from udl_lab.closed_form.moments import Draws, Moments, Running, stream
-from udl_lab.figures.estimators import derivative_by_parameter
+from udl_lab.figures.derivative_by_parameter import derivative_by_parameter
 from udl_lab.probes.table import Row
 from udl_lab.randomness import generator
 
@@ -68,7 +68,8 @@ class GradientEstimators:
             for phi in PHIS
             for name, (drawn, truth) in _estimated(phi, self.n_curve, seed, "curve").items()
         )
-        title = f"{self.n_curve:,} draws at each φ, seed {seed}"
+        law = "f(x) = x² + sin x, x ~ N(φ³, $e^{2φ}$)"
+        title = f"{law}: {self.n_curve:,} draws at each φ, seed {seed}"
         return Result(rows, {"derivative_by_phi": derivative_by_parameter(curve, title)})
 
 

@@ -19,7 +19,7 @@ from udl_lab.closed_form.importance_sampling import (
     importance_sampled,
 )
 from udl_lab.closed_form.moments import Draws, means, stream
-from udl_lab.figures.estimators import spread_by_draws
+from udl_lab.figures.spread_by_draws import spread_by_draws
 from udl_lab.probes.statistics import Interval
 from udl_lab.probes.table import Row, row
 from udl_lab.randomness import generator
@@ -73,8 +73,12 @@ class ImportanceSampling:
         rows = [row for name, f in BUMPS.items() for row in self._rows(name, f, seed)]
         weights = Interval.exact(effective_share(ONE, self.q))
         rows.append(row("effective_share", weights, 1, site="weights", element="q"))
-        title = f"{self.repeats:,} estimates each, q = N({self.q.mean:g}, {self.q.std:g}²), "
-        figure = spread_by_draws(self._spread(seed), f"{title}seed {seed}")
+        densities = f"p = N(0, 1), q = N({self.q.mean:g}, {self.q.std:g}²)"
+        title = (
+            f"Estimates of E[f(y)], y ~ p; {densities}\nf is large where p draws often (common) "
+            f"or seldom (rare); {self.repeats:,} estimates each, seed {seed}"
+        )
+        figure = spread_by_draws(self._spread(seed), title)
         return Result(rows, {"spread_by_draws": figure})
 
     def _rows(self, name: str, f: Bump, seed: int) -> list[Row]:
@@ -90,22 +94,28 @@ class ImportanceSampling:
         return rows + ratio_rows(name, "p_over_q", found["p"], found["q"])
 
     def _spread(self, seed: int) -> pd.DataFrame:
-        """Mean and standard deviation of repeated estimates, by their numbers of draws."""
+        """Standard deviations of repeated estimates, by their numbers of draws.
+
+        Their intervals come from the exact fourth moment, as in `estimator_rows`.
+        """
         found = []
         for name, f in BUMPS.items():
             for element, density in self._densities().items():
                 truth = exact(f, density)
                 for n in COUNTS:
                     noise = generator(seed, "importance_sampling", "repeats", name, element, n)
-                    estimates = means(_draws(f, density), n, self.repeats, noise)
+                    sd = float(means(_draws(f, density), n, self.repeats, noise).std())
+                    law = truth.of_mean(n)
+                    # Of a deviation, half the relative error of its square.
+                    reach = 1.96 * law.variance_error(self.repeats) / (2 * law.std)
                     found.append(
                         {
                             "estimator": f"{name} f, draws of {element}",
                             "n": n,
-                            "mean": float(estimates.mean()),
-                            "sd": float(estimates.std()),
-                            "mean_exact": truth.mean,
-                            "sd_exact": truth.of_mean(n).std,
+                            "sd": sd,
+                            "low": sd - reach,
+                            "high": sd + reach,
+                            "sd_exact": law.std,
                         }
                     )
         return pd.DataFrame(found)
