@@ -63,7 +63,7 @@ def steps(net: MLPVAE, x: Tensor, k: int) -> dict[str, Case]:
 
 
 def likelihoods(net: MLPVAE, x: Tensor, k: int, per_chunk: int) -> dict[str, Case]:
-    """The log p(x) of each image from K weights; the naive way in chunks too, or it does not fit."""
+    """Each image's log p(x) from K weights; the naive way in chunks too, or it does not fit."""
 
     def naive() -> Tensor:
         stream, parts = generator(0, "weights"), []
