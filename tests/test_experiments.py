@@ -40,6 +40,16 @@ OF_DENOISERS = [
     ),
 ]
 
+# And with the rest of a latent model's.
+LATENT = ["model=vae", "augment=latent_noise", "net=mlp_vae", "measure=latent"]
+LATENT += ["data.mean=0", "data.std=1"]
+OF_LATENTS = [
+    ("model", "vae"),
+    ("augment", "latent_noise"),
+    *(("net", option) for option in ("conv_vae", "linear_vae", "mlp_vae", "two_layer_vae")),
+    *(("measure", option) for option in ("latent", "latent_gradients", "posterior_gaps", "ppca")),
+]
+
 
 def test_studies_and_options_were_found():
     assert len(EVERY_ARM) >= 23
@@ -63,9 +73,17 @@ def test_every_arm_builds_and_is_named_after_its_file(study, arm):
 @pytest.mark.parametrize(("group", "option"), EVERY_OPTION)
 def test_every_option_composes_and_passes_its_check(group, option):
     rest = DENOISER if (group, option) in OF_DENOISERS else []
+    rest = LATENT if (group, option) in OF_LATENTS else rest
     cfg = compose([*rest, f"{group}={option}"])
     check(cfg)
     assert OmegaConf.to_container(cfg, resolve=True)
+
+
+@pytest.mark.parametrize("recipe", ["modern", "burda2015_code"])
+def test_every_recipe_of_a_latent_model_composes_and_passes_its_check(recipe):
+    cfg = compose([*LATENT, f"model/optimizer={recipe}"])
+    check(cfg)
+    assert cfg.data.order == {"modern": "named", "burda2015_code": "file"}[recipe]
 
 
 @pytest.mark.parametrize("symmetry", symmetries())
@@ -103,6 +121,8 @@ def test_a_study_asks_predicts_and_concludes(study):
         ("mnist1d_baselines/mlp", 15_210),
         ("mnist1d_baselines/cnn", 5_210),
         ("mnist_features/classifier", 86_018),
+        # 784-200-200-2·50 and 50-200-200-784, with biases
+        ("vae_mnist/full", 157_000 + 40_200 + 20_100 + 10_200 + 40_200 + 157_584),
     ],
 )
 def test_the_networks_have_the_published_number_of_parameters(experiment, n_parameters):

@@ -5,12 +5,13 @@ import sys
 from udl_lab.configuration import exit_with_message, samplers
 from udl_lab.settings import changes, choice, number, option, read_settings, switch, whole
 
-_HELP = """Draw from a run's diffusion model, by any sampler and number of steps. Writes the samples
-and a picture of them to FOLDER/samples/. The same seed gives the same noise to every sampler."""
+_HELP = """Draw from a run's diffusion model, by any sampler and number of steps, or from a latent
+model's prior, which takes n, seed, weights and average only. Writes the samples and a picture of
+them to FOLDER/samples/. The same seed gives the same noise to every sampler."""
 
 _KEYS = {
     "run": "the run's folder",
-    "sampler": "which sampler",
+    "sampler": "which sampler (ddim)",
     "n": "how many examples (64)",
     "seed": "of the noise (0)",
     "label": "the class to draw, of a network trained with labels",
@@ -34,7 +35,8 @@ def main(arguments: list[str]) -> None:
         "average": switch(given, "average", True),
         "clip": switch(given, "clip", False),
     }
-    sampler = option(given, "sampler", options, "ddim")
+    # A latent model has no sampler, and is to refuse one that is asked for.
+    sampler = option(given, "sampler", options, "ddim") if "sampler" in given else None
 
     from udl_lab.runs.sampling import sample
 

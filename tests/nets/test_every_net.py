@@ -8,6 +8,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from udl_lab.latent.model import HierarchicalModel, LatentModel
 from udl_lab.randomness import generator, seeded
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -50,6 +51,18 @@ def takes_level(net):
     return getattr(net, "takes_level", False)
 
 
+def is_latent(net):
+    return isinstance(net, LatentModel | HierarchicalModel)
+
+
+def everything(net, x):
+    """All that a network computes; of a latent model its importance weights, and not only means."""
+    if not is_latent(net):
+        return run(net, x)
+    eps = torch.randn(2, len(x), net.n_noise, generator=generator(0, "eps"))
+    return net.terms((x > 0).to(x.dtype), eps).log_weights
+
+
 def builds(file, seed=0):
     """The network for each shape of the lab's data that it is made for, with a batch of four."""
     pairs = []
@@ -76,7 +89,7 @@ def test_networks_and_shapes_were_found():
 @every_net
 def test_outputs_are_finite_and_one_row_for_each_example(file):
     for net, x in builds(file):
-        row = x.shape[1:] if takes_level(net) else (N_OUT,)
+        row = x.shape[1:] if takes_level(net) or is_latent(net) else (N_OUT,)
         assert run(net, x).shape == (4, *row)
         assert run(net, x[:1]).shape == (1, *row)
         assert run(net, x).isfinite().all()
@@ -106,7 +119,7 @@ def test_rows_of_a_batch_do_not_see_each_other(file):
 @every_net
 def test_every_parameter_gets_a_gradient(file):
     for net, x in builds(file):
-        run(net, x).square().sum().backward()
+        everything(net, x).square().sum().backward()
         without = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()]
         assert without == []
         assert sum(1 for _ in net.parameters()) > 0

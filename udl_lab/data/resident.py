@@ -7,6 +7,7 @@ import lightning as L
 import numpy as np
 import torch
 
+from udl_lab.data.latent_noise import LatentNoise
 from udl_lab.data.loader import (
     Augmentation,
     Batch,
@@ -35,7 +36,7 @@ class ResidentData(L.LightningDataModule):
         std: PositiveFloat,
         seed: int,
         n_train: Positive | None = None,
-        order: Literal["named", "legacy"] = "named",
+        order: Literal["named", "legacy", "file"] = "named",
         shuffled_inputs: NonNegative = 0,
         augment: Augmentation | None = None,
         copies: Positive = 1,
@@ -53,10 +54,11 @@ class ResidentData(L.LightningDataModule):
             n_train: use only the first so many of the training examples that are left; all if
                 `None`.
             order: `named` permutes anew each epoch from the lab's streams; `legacy` repeats the
-                JAX homework's `RandomState(0)`.
+                JAX homework's `RandomState(0)`; `file` does not shuffle.
             shuffled_inputs: the inputs of the first so many training examples are permuted among
                 themselves, which leaves their labels wrong. The true ones stay in `clean_train`.
-            augment: acts on training batches only.
+            augment: acts on training batches only; but a `LatentNoise` draws the pixels of the
+                other splits too, once.
             copies: an epoch shows each training example so many times, augmented each time anew:
                 small sets have epochs of the length of large ones.
         """
@@ -69,7 +71,7 @@ class ResidentData(L.LightningDataModule):
         self.background = (0.0 - mean) / std  # what an empty pixel becomes
         self.seed = seed
         self.n_train = n_train
-        self.order = legacy_order if order == "legacy" else named_order(seed)
+        self.order = {"named": named_order(seed), "legacy": legacy_order, "file": None}[order]
         self.legacy = order == "legacy"
         self.shuffled_inputs = shuffled_inputs
         self.augment = augment
@@ -93,6 +95,10 @@ class ResidentData(L.LightningDataModule):
     def _prepare(self) -> None:
         published = self.source(self.root)
         train, test = (Examples((part.x - self.mean) / self.std, part.y) for part in published)
+        if isinstance(self.augment, LatentNoise):
+            test = test._replace(x=self.augment.pinned(test.x, "test"))
+            if self.augment.binarise == "fixed":
+                train = train._replace(x=self.augment.pinned(train.x, "train"))
         n = len(train.y)
         if self.n_validation + max(self.shuffled_inputs, self.n_train or 1) > n:
             raise UsageError(
@@ -108,6 +114,8 @@ class ResidentData(L.LightningDataModule):
         if self.n_validation:
             mixed = torch.randperm(n, generator=generator(0, "validation split"))
             validation = train.rows(mixed[: self.n_validation])
+            if isinstance(self.augment, LatentNoise):
+                validation = validation._replace(x=self.augment.pinned(validation.x, "validation"))
             train = train.rows(mixed[self.n_validation :].sort().values)
         else:
             validation = train.rows(slice(0, 0))
@@ -167,14 +175,15 @@ class ResidentData(L.LightningDataModule):
     def val_dataloader(self) -> ResidentLoader | list[ResidentLoader]:
         """The validation split in its own order, or nothing when it is empty.
 
-        For a denoiser with its noise, the same after every epoch and for every seed.
+        For a denoiser or a latent model with its noise, the same after every epoch and for every
+        seed.
         """
         if not len(self.validation.y):
             return []
         return ResidentLoader(
             self._on_device(self.validation),
             1000,
-            augmentation=self.augment if isinstance(self.augment, Noise) else None,
+            augmentation=self.augment if isinstance(self.augment, Noise | LatentNoise) else None,
             place=lambda: self._place()._replace(epoch=0, batches_done=0),
             stream="validation noise",
         )

@@ -55,6 +55,10 @@ class LatentModel(nn.Module):
         self.prior, self.head = prior, head
         self.n_noise = prior.size  # numbers of eps for one sample
 
+    def forward(self, x: Float[Tensor, " batch *shape"]) -> Float[Tensor, " batch *shape"]:
+        """A reconstruction without noise: E[x|z] at the mean of q(z|x)."""
+        return self.head.mean(self.decode(self.posterior(x).mean)).reshape(x.shape)
+
     def posterior(self, x: Float[Tensor, " batch *shape"]) -> Normal:
         """q(z|x); each example is encoded once, however many samples are drawn of it."""
         return Normal.from_outputs(self.encoder(x))
@@ -165,6 +169,10 @@ class HierarchicalModel(nn.Module):
         self.decoder, self.upper_decoder = decoder, upper_decoder
         self.n_lower, self.prior, self.head = n_lower, prior, head
         self.n_noise = n_lower + prior.size
+
+    def forward(self, x: Float[Tensor, " batch *shape"]) -> Float[Tensor, " batch *shape"]:
+        """A reconstruction without noise: E[x|h1] at the mean of q(h1|x)."""
+        return self.head.mean(self.decode(self.posterior(x).mean)).reshape(x.shape)
 
     def posterior(self, x: Float[Tensor, " batch *shape"]) -> Normal:
         """q(h1|x); each example is encoded once."""

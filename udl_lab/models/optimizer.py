@@ -8,6 +8,7 @@ from pydantic import ConfigDict
 from torch import nn
 from typing_extensions import TypedDict
 
+from udl_lab.models.burda_adam import Burda2015Adam
 from udl_lab.ranges import Fraction, NonNegativeFloat, PositiveFloat
 
 
@@ -16,7 +17,7 @@ class OptimizerSettings(TypedDict, total=False):
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
 
-    name: Required[Literal["sgd", "adam", "adamw"]]
+    name: Required[Literal["sgd", "adam", "adamw", "burda2015"]]
     lr: Required[PositiveFloat]
     momentum: Fraction
     nesterov: bool
@@ -25,7 +26,12 @@ class OptimizerSettings(TypedDict, total=False):
     eps: PositiveFloat
 
 
-_CLASSES = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+_CLASSES = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "burda2015": Burda2015Adam,
+}
 
 
 def make_optimizer(

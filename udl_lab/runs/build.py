@@ -13,6 +13,7 @@ from torch import nn
 from udl_lab.data.resident import ResidentData
 from udl_lab.errors import UsageError
 from udl_lab.models.diffusion import Diffusion
+from udl_lab.models.vae import VAE
 from udl_lab.randomness import seeded
 
 
@@ -61,6 +62,24 @@ def build_data(cfg: DictConfig) -> ResidentData:
     """The data module; it has read nothing yet."""
     augment = build(cfg.augment, "augment")
     return build(cfg.data, "data", augment=augment)
+
+
+def start_from_data(model: L.LightningModule, data: ResidentData) -> None:
+    """Let a fresh latent model start at its training data, once they are read.
+
+    A resumed or reopened one has its weights from the checkpoint.
+
+    Raises:
+        UsageError: for data that the model's head gives no probability.
+    """
+    if not isinstance(model, VAE):
+        return
+    try:
+        model.net.head.check(data.test.x)  # whose pixels are drawn, where they are to be
+        if hasattr(model.net, "start_at"):
+            model.net.start_at(data.train.x)
+    except ValueError as error:
+        raise UsageError(f"net: {error}") from error
 
 
 def as_config(config: dict[str, Any]) -> DictConfig:

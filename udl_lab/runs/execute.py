@@ -28,12 +28,13 @@ from udl_lab.runs.build import (
     build_model,
     build_net,
     load_checkpoint,
+    start_from_data,
     with_last_weights,
 )
 from udl_lab.runs.calculation import calculate
 from udl_lab.runs.folder import RunFolder
 from udl_lab.runs.lifetime import begin, end, quieten
-from udl_lab.runs.measurement import measure, watched
+from udl_lab.runs.measurement import build_measurements, measure, watched
 from udl_lab.runs.signature import check
 from udl_lab.runs.subject import subject_of
 
@@ -67,6 +68,7 @@ def execute(cfg: DictConfig, quiet: bool = False) -> RunFolder:
     config = folders.plain(cfg)
     data = build_data(cfg)
     model = build_model(cfg)
+    build_measurements(cfg)  # made again when they are due; what they refuse is told now
     watchers = [build(node, f"callbacks.{name}") for name, node in cfg.callbacks.items()]
     # The best checkpoint has the least of this: of the loss, unless the module names another.
     monitored = getattr(model, "monitored", f"val/{loss_name(model)}")
@@ -79,6 +81,8 @@ def execute(cfg: DictConfig, quiet: bool = False) -> RunFolder:
     data.prepare_data()
     data.setup()
     data.check_last_batch(trainer.world_size)
+    if not resumed:
+        start_from_data(model, data)
     _open(folder, config, data.fingerprints(), resumed, trainer)
     try:
         diverged = _fit(trainer, model, data, folder, resumed)
@@ -246,7 +250,7 @@ def _measure(
         rows += watched(pd.read_csv(folder.metrics))
     table = records(rows)
     folder.write_results(table)
-    figures = report.draw(cfg, folder, model, table)
+    figures = report.draw(cfg, folder, model, table, data.test)
     tracking.send(trainer.loggers, rows, figures, chosen, trainer.global_step)
     return table, figures
 

@@ -1,30 +1,44 @@
 """What is known of a run after training: its measurements, and what it watched on the way."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
+from udl_lab.callbacks.track_latent import OF_UNIT
 from udl_lab.probes.statistics import Interval
 from udl_lab.probes.subject import Subject
 from udl_lab.probes.table import Row, row
 from udl_lab.runs.build import build
 
+Measurement = Callable[[Subject], list[Row]]
+
+
+def build_measurements(cfg: DictConfig) -> dict[str, Measurement]:
+    """Every entry of `cfg.measure`, by its name.
+
+    Raises:
+        UsageError: for settings that do not go together.
+    """
+    return {str(name): build(node, f"measure.{name}") for name, node in cfg.measure.items()}
+
 
 def measure(cfg: DictConfig, subject: Subject) -> list[Row]:
     """Every entry of `cfg.measure`, each row marked with the entry that made it."""
-    rows = []
-    for name, node in cfg.measure.items():
-        measurement = build(node, f"measure.{name}")
-        rows += [replace(row, measure=str(name)) for row in measurement(subject)]
-    return rows
+    return [
+        replace(row, measure=name)
+        for name, measurement in build_measurements(cfg).items()
+        for row in measurement(subject)
+    ]
 
 
 def watched(metrics: pd.DataFrame) -> list[Row]:
     """What `WatchSplits` logged, as rows: after each epoch, how often it fell, and how far.
 
-    For the record and for claims about training; nothing is selected by these numbers.
+    And what `TrackLatent` logged, but for single latents, after each epoch. For the record and for
+    claims about training; nothing is selected by these numbers.
     """
     rows = []
     for column in sorted(c for c in metrics.columns if c.startswith("watch/")):
@@ -37,6 +51,13 @@ def watched(metrics: pd.DataFrame) -> list[Row]:
         ]
         rows.append(_exact(f"{name}_falls", int((np.diff(path) < 0).sum())))
         rows.append(_exact(f"{name}_fall_from_peak", path.max() - path[-1]))
+    for column in sorted(c for c in metrics.columns if c.startswith("latent/")):
+        if not column.startswith(OF_UNIT):
+            values = metrics[["epoch", column]].dropna()
+            rows += [
+                _exact(column.removeprefix("latent/"), value, f"epoch{int(epoch) + 1}")
+                for epoch, value in zip(values["epoch"], values[column], strict=True)
+            ]
     return rows
 
 

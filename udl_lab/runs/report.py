@@ -14,23 +14,32 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from udl_lab.data.source import Examples
 from udl_lab.figures.by_element import rho_by_element
 from udl_lab.figures.distance_by_steps import sampler_name
 from udl_lab.figures.learning_curves import learning_curves
 from udl_lab.figures.weight_images import weight_images
 from udl_lab.models.diffusion import Diffusion
+from udl_lab.models.vae import VAE
 from udl_lab.runs.diffusion_figures import draw_diffusion
 from udl_lab.runs.folder import RunFolder
+from udl_lab.runs.latent_figures import draw_latent
 
 
 def draw(
-    cfg: DictConfig, folder: RunFolder, model: LightningModule, table: Sequence[dict[str, Any]]
+    cfg: DictConfig,
+    folder: RunFolder,
+    model: LightningModule,
+    table: Sequence[dict[str, Any]],
+    examples: Examples,
 ) -> list[Path]:
-    """Draw what there is to draw of a run, and return the files."""
+    """Draw what there is to draw of a run and its test examples, and return the files."""
     name = f"{cfg.study}/{cfg.arm}/seed{cfg.seed}"
     figures = {}
+    metrics = pd.DataFrame({"epoch": []})
     if folder.metrics.is_file():
-        figures["learning_curves"] = learning_curves(pd.read_csv(folder.metrics), name)
+        metrics = pd.read_csv(folder.metrics)
+        figures["learning_curves"] = learning_curves(metrics, name)
     output = getattr(model.net, "output", None)
     images = len(cfg.example.shape) == 3 and cfg.example.shape[0] == 1
     if images and isinstance(output, nn.Linear) and output.in_features == 28 * 28:
@@ -39,6 +48,8 @@ def draw(
     frame = pd.DataFrame(table)
     if isinstance(model, Diffusion):
         figures |= draw_diffusion(cfg, model, frame, name)
+    if isinstance(model, VAE):
+        figures |= draw_latent(cfg, model, frame, metrics, examples, name)
     for measure in dict.fromkeys(frame.loc[frame["metric"] == "rho", "measure"]):
         figures[f"rho_{measure}"] = rho_by_element(frame, measure, "output", name)
     return save(figures, folder)
@@ -126,7 +137,7 @@ def _calculated_table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def _is_plain(row: dict[str, Any]) -> bool:
-    return not row["site"] and row["element"] in ("", "identity")
+    return not row["site"] and (row["element"] in ("", "identity") or row["metric"] == "bound")
 
 
 def _is_of_sampler(row: dict[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Examples drawn from a run's diffusion model, with a picture of them."""
+"""Examples drawn from a run's model, with a picture of them."""
 
 import math
 import time
@@ -6,27 +6,27 @@ import warnings
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from udl_lab.configuration import SAMPLERS
 from udl_lab.diffusion.denoisers import Clipped, Denoiser
 from udl_lab.diffusion.samplers import PriorGapWarning, draw_prior
 from udl_lab.diffusion.walks import Walk, end
 from udl_lab.errors import UsageError
-from udl_lab.figures.examples import draw_examples
 from udl_lab.models.diffusion import Diffusion
+from udl_lab.models.vae import VAE
 from udl_lab.probes.subject import evaluating
 from udl_lab.randomness import generator
 from udl_lab.runs.option import make_option
+from udl_lab.runs.prior_sampling import sample_prior
 from udl_lab.runs.reopen import Run, load_run
 from udl_lab.runs.report import terminal
+from udl_lab.runs.sample_files import draw, write
 
 
 def sample(
     path: str,
-    sampler: str,
+    sampler: str | None,
     changes: dict[str, str],
     n: int,
     seed: int,
@@ -38,11 +38,12 @@ def sample(
 ) -> Path:
     """Draw, and write `samples/<sampler>_seed<seed>.npz` and `.png` into the run's folder.
 
-    Nothing is written before everything is drawn.
+    Nothing is written before everything is drawn. A latent model's latents come from its prior,
+    without a sampler: `sample_prior`.
 
     Args:
         path: the run's folder.
-        sampler: a file of `configs/sampler`.
+        sampler: a file of `configs/sampler`; `None` for a latent model, or else DDIM.
         changes: arguments of the sampler that replace those of the file, as typed.
         n: how many examples.
         seed: of the noise.
@@ -59,8 +60,13 @@ def sample(
         UsageError: for a run without a diffusion model, an unknown class or argument, or a plan
             that the schedule does not allow.
     """
-    settled: Walk = make_option(SAMPLERS, sampler, changes)
     run = load_run(path, weights)
+    if isinstance(run.model, VAE):
+        _refuse_walks(run, sampler, changes, label, guidance, clip)
+        marks = "_".join(["", *_weights_names(run, weights, average)])
+        return sample_prior(run, n, seed, average, marks)
+    sampler = sampler or "ddim"
+    settled: Walk = make_option(SAMPLERS, sampler, changes)
     model = _model(run, average)
     denoiser = _denoiser(model, n, label, guidance)
     guided: Denoiser = Clipped(denoiser, -1.0, 1.0) if clip else denoiser
@@ -78,16 +84,15 @@ def sample(
         + ([] if label is None else [f"class{label}"])
         + ([f"guidance{guidance:g}"] if guidance else [])
         + (["clipped"] if clip else [])
-        + ([] if weights in (None, run.config.weights) else [f"{weights}_checkpoint"])
-        + ([] if average else ["last_weights"])
+        + _weights_names(run, weights, average)
         + [f"seed{seed}"]
     )
     cfg = run.config
     folder = run.folder.path / "samples"
     folder.mkdir(exist_ok=True)
-    file = _write(folder / f"{name}.npz", x)
+    file = write(folder / f"{name}.npz", {"x": x})
     title = f"{cfg.study}/{cfg.arm}, seed {cfg.seed}: {name}"
-    picture = _draw(x, title, file.with_suffix(".png"))
+    picture = draw(x, title, file.with_suffix(".png"))
     console = terminal()
     for warning in said:
         console.print(f"note:     {warning.message}", soft_wrap=True, highlight=False)
@@ -102,7 +107,7 @@ def _model(run: Run, average: bool) -> Diffusion:
     if not isinstance(model, Diffusion):
         raise UsageError(
             f"{run.folder.path} holds a {type(model).__name__}, which draws nothing; give a run "
-            "with model=diffusion"
+            "with model=diffusion or model=vae"
         )
     if average:
         return model
@@ -134,18 +139,31 @@ def _denoiser(model: Diffusion, n: int, label: int | None, guidance: float) -> D
     return model.denoiser(torch.full((n,), label), guidance)
 
 
-def _write(file: Path, x: Tensor) -> Path:
-    part = file.with_name(f"{file.name}.part")
-    with part.open("wb") as stream:
-        np.savez_compressed(stream, x=x.numpy())
-    return part.replace(file)
+def _refuse_walks(
+    run: Run,
+    sampler: str | None,
+    changes: dict[str, str],
+    label: int | None,
+    guidance: float,
+    clip: bool,
+) -> None:
+    """Refuse what only a diffusion model is told."""
+    given = {
+        f"sampler={sampler}": sampler is not None,
+        **{f"sampler.{key}={value}": True for key, value in changes.items()},
+        f"label={label}": label is not None,
+        f"guidance={guidance:g}": guidance != 0,
+        "clip=true": clip,
+    }
+    for word, is_given in given.items():
+        if is_given:
+            raise UsageError(
+                f"{word}: {run.folder.path} holds a latent model, which is drawn from its prior "
+                "without a sampler, labels or steps; leave it out"
+            )
 
 
-def _draw(x: Tensor, title: str, file: Path) -> str:
-    """The picture's file, or why there is none."""
-    try:
-        figure = draw_examples(x, title)
-    except ValueError as error:  # no shape to draw; the examples are worth keeping all the same
-        return f"none: {error}"
-    figure.savefig(file, dpi=130)
-    return str(file)
+def _weights_names(run: Run, weights: str | None, average: bool) -> list[str]:
+    """What the files' names say of other weights than the run's own."""
+    other = [] if weights in (None, run.config.weights) else [f"{weights}_checkpoint"]
+    return other + ([] if average else ["last_weights"])

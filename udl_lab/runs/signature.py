@@ -13,10 +13,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from pydantic import ConfigDict, TypeAdapter
 
 from udl_lab.configuration import OF_TRAINING, no_use_for
-from udl_lab.data.noise import Noise
 from udl_lab.errors import UsageError, nearest
-from udl_lab.models.diffusion import Diffusion
 from udl_lab.ranges import NonNegative
+from udl_lab.runs.compatible import check_parts
 
 _LOOSE = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
@@ -24,7 +23,7 @@ _LOOSE = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 INJECTED = {"model": {"net"}, "data": {"augment"}}
 
 # Where the things that a configuration may build are written.
-_BUILT = ("nets", "models", "data", "diffusion", "symmetry", "probes")
+_BUILT = ("nets", "models", "data", "diffusion", "latent", "symmetry", "probes")
 
 _TOP_LEVEL = {
     "study": str,
@@ -62,27 +61,7 @@ def _check_training(cfg: DictConfig) -> None:
             "weights=best is chosen on the validation split, and data.n_validation=0 leaves none; "
             "set weights=last or data.n_validation"
         )
-    denoises = _find("model", cfg.model["_target_"]) is Diffusion
-    for name, node in cfg.measure.items():
-        measurement = _find(f"measure.{name}", node["_target_"])
-        if getattr(measurement, "of_denoisers", False) != denoises:
-            raise UsageError(
-                f"measure.{name}: {measurement.__qualname__} "
-                + (
-                    "cannot be made of a denoiser; set measure=denoising, or vector_samples, "
-                    "image_samples, …"
-                    if denoises
-                    else "is made of a denoiser only; set model=diffusion or another measure"
-                )
-            )
-    if denoises:
-        augment = cfg.augment and _find("augment", cfg.augment["_target_"])
-        if augment is not Noise:
-            name = getattr(augment, "__name__", "none")
-            raise UsageError(
-                f"model=diffusion learns to denoise, and augment ({name}) draws no noise; set "
-                "augment=noise"
-            )
+    check_parts(cfg, lambda path: _find(path, OmegaConf.select(cfg, path)["_target_"]))
 
 
 def refuse_foreign_targets(cfg: DictConfig) -> None:

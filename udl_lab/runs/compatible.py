@@ -1,0 +1,107 @@
+"""Parts of a configuration that do not go together, told before any of them is built."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from omegaconf import DictConfig
+
+from udl_lab.data.latent_noise import LatentNoise
+from udl_lab.data.noise import Noise
+from udl_lab.errors import UsageError
+from udl_lab.latent.model import HierarchicalModel, LatentModel
+from udl_lab.models.diffusion import Diffusion
+from udl_lab.models.vae import VAE
+
+
+class _Kind(NamedTuple):
+    """A kind of training with noise and measurements of its own."""
+
+    model: type
+    flag: str  # the class attribute of measurements that are of this kind only
+    subject: str
+    option: str
+    measures: str
+    augment: type
+    says: str
+    noise: str
+
+
+_KINDS = (
+    _Kind(
+        *(Diffusion, "of_denoisers", "a denoiser", "diffusion"),
+        "measure=denoising, or vector_samples, image_samples, …",
+        *(Noise, "learns to denoise", "noise"),
+    ),
+    _Kind(
+        *(VAE, "of_latents", "a latent model", "vae", "measure=latent"),
+        *(LatentNoise, "samples its latents", "latent_noise"),
+    ),
+)
+
+
+def check_parts(cfg: DictConfig, find: Callable[[str], Callable[..., Any]]) -> None:
+    """Refuse a network, measurement, augmentation or data that are not this training's.
+
+    Args:
+        cfg: a configuration of a training.
+        find: what a part of it builds, by its path.
+
+    Raises:
+        UsageError: naming both parts and the remedy.
+    """
+    model = find("model")
+    kind = next((kind for kind in _KINDS if kind.model is model), None)
+    _check_net(find("net"), model)
+    for name in cfg.measure:
+        measurement = find(f"measure.{name}")
+        of = next((k for k in _KINDS if getattr(measurement, k.flag, False)), None)
+        if of is kind:
+            continue
+        said = f"measure.{name}: {measurement.__qualname__}"
+        if of is not None:
+            raise UsageError(
+                f"{said} is made of {of.subject} only; set model={of.option} or another measure"
+            )
+        assert kind is not None
+        raise UsageError(f"{said} cannot be made of {kind.subject}; set {kind.measures}")
+    if kind is None:
+        return
+    augment = find("augment") if cfg.augment else None
+    if augment is not kind.augment:
+        raise UsageError(
+            f"model={kind.option} {kind.says}, and augment ({getattr(augment, '__name__', 'none')})"
+            f" draws no noise; set augment={kind.noise}"
+        )
+    if model is VAE:
+        _check_pixels(cfg)
+        k, drawn = cfg.model.get("k", 1), cfg.augment.get("k", 1)
+        if k != drawn:
+            raise UsageError(
+                f"augment.k={drawn} draws noise for other samples than model.k={k} takes; leave "
+                "augment.k out"
+            )
+
+
+def _check_net(net: Callable[..., Any], model: Callable[..., Any]) -> None:
+    latent = inspect.isclass(net) and issubclass(net, LatentModel | HierarchicalModel)
+    if latent and model is not VAE:
+        raise UsageError(
+            f"net: {net.__name__} is a latent model, which {model.__name__} cannot train; set "
+            "model=vae and augment=latent_noise, or choose another net"
+        )
+    if model is VAE and not latent:
+        raise UsageError(
+            f"net: {net.__name__} is no latent model, which model=vae trains; set net=mlp_vae, "
+            "two_layer_vae, conv_vae or linear_vae"
+        )
+
+
+def _check_pixels(cfg: DictConfig) -> None:
+    drawn = cfg.augment.get("binarise", "stochastic") != "none"
+    if (drawn or cfg.net.get("head") == "bernoulli") and (cfg.data.mean, cfg.data.std) != (0, 1):
+        raise UsageError(
+            f"data.mean={cfg.data.mean} and data.std={cfg.data.std} move pixels out of [0, 1], "
+            "where they are probabilities for augment=latent_noise and a Bernoulli head; set "
+            "data.mean=0 data.std=1"
+        )
