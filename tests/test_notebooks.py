@@ -1,6 +1,7 @@
 """Every notebook runs on a fresh run, and the rendered one is made from its script."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -78,3 +79,17 @@ def test_notebook_03_runs_on_a_fresh_run(tmp_path):
     printed = shown(script, run)
     assert "exact score, 20 steps: W1 = 0.0759" in printed
     assert "exact score and true start, 100 steps: W1 = 0.0177" in printed
+
+
+@pytest.mark.slow
+def test_notebook_04_runs_on_a_fresh_run(tmp_path):
+    run = tmp_path / "run"
+    small = ["data=digits", "data.n_train=null", "measure.posterior.n=5", "trainer.max_epochs=20"]
+    train(run, "experiment=posterior_gap/elbo", *small, "measure.posterior.n_grid=601")
+    [script] = [path for path in NOTEBOOKS if path.stem == "04_latent"]
+    printed = shown(script, run)
+    assert "the bounds rise for every image: True" in printed
+    assert "Σ w̃ log w − log 1/K Σ w = KL(w̃ ‖ uniform): True" in printed
+    [right] = re.findall(r"^log 1/K Σ w: by (.*) nats", printed, re.MULTILINE)
+    [wrong] = re.findall(r"^Σ w̃ log w: by (.*) nats", printed, re.MULTILINE)
+    assert float(right) <= 0 < float(wrong)

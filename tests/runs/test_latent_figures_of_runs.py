@@ -89,7 +89,10 @@ def test_the_kl_above_a_posterior_is_what_its_bound_lacks(two_latents):
 
 
 def test_the_exact_ladder_ends_below_the_line_by_the_shortfall(two_latents):
-    (axes,) = drawn_again(two_latents)["bound_by_k_exact"].axes
+    figures = drawn_again(two_latents)
+    (axes,) = figures["bound_by_k_exact"].axes
+    assert axes.get_title() == "a run: 3 test examples"
+    assert figures["bound_by_k"].axes[0].get_title() == "a run: 20 test examples"
     rows = two_latents.results["estimate"]
     level = rows["posterior/log_prob"]
     line, _, _ = axes.containers[0]

@@ -58,6 +58,6 @@ def traversals(
     figure, axes = pictures(rows, title, low, high, (columns, names))
     axes.set(
         xlabel="value that the unit is set to (the others stay)",
-        ylabel="unit, with its mean KL(q(z|x) ‖ N(0, 1))",
+        ylabel="unit, with its mean\nKL(q(z|x) ‖ N(0, 1))",
     )
     return figure

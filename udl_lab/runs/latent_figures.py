@@ -26,7 +26,7 @@ from udl_lab.probes.subject import device_of, evaluating
 from udl_lab.randomness import generator
 
 _LOOKED_AT = 2000  # test examples, at random
-_FINEST = 321  # points per dimension of a posterior's grid: some seconds for a convolutional net
+_FINEST = 281  # points per dimension of a posterior's grid: some seconds for a convolutional net
 
 
 def draw_latent(
@@ -49,7 +49,7 @@ def draw_latent(
     """
     found = {
         "units_over_epochs": None if metrics is None else units_over_epochs(metrics, name),
-        "bound_by_k": bound_by_k(table, name),
+        "bound_by_k": bound_by_k(table, _counted(table, "bound", name)),
         "bound_by_k_exact": _exact_ladder(table, name),
     }
     net = model.net
@@ -67,7 +67,7 @@ def draw_latent(
     return {file: figure for file, figure in found.items() if figure is not None}
 
 
-def _exact_ladder(table: pd.DataFrame, title: str) -> Figure | None:
+def _exact_ladder(table: pd.DataFrame, name: str) -> Figure | None:
     """The bounds below the exact log p(x), where both were measured on the same examples."""
     exact = table.loc[table["metric"] == "log_prob", "estimate"]
     left = table[table["metric"] == "shortfall"]
@@ -80,8 +80,13 @@ def _exact_ladder(table: pd.DataFrame, title: str) -> Figure | None:
         low=level - left["high"],
         high=level - left["low"],
     )
-    title = f"{title}: {left['n'].max()} test examples"
+    title = _counted(table, "shortfall", name)
     return bound_by_k(bounds, title, level, "95 % intervals of the distance from log p(x)")
+
+
+def _counted(table: pd.DataFrame, metric: str, name: str) -> str:
+    """The name, and of how many examples the metric is."""
+    return f"{name}: {table.loc[table['metric'] == metric, 'n'].max()} test examples"
 
 
 def _pictures(
