@@ -1,5 +1,7 @@
 """A wrong name, type or range is refused before anything is built, read or written."""
 
+import re
+
 import pytest
 
 from udl_lab.configuration import compose
@@ -73,3 +75,24 @@ def test_a_measurement_that_a_denoiser_cannot_have_is_refused_before_training():
     check(compose([*denoiser, "measure=denoising"]))
     with pytest.raises(UsageError, match=r"measure\.denoising.*set model=diffusion"):
         check(compose(["measure=denoising"]))
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        (
+            "measure.samples.samplers=[{_target_:udl_lab.diffusion.walks.DDIM,steps:2000}]",
+            "measure.samples.samplers.0.steps=2000",
+        ),
+        ("model.schedule.n_steps=50", "steps=100: a sampler takes at most"),
+    ],
+)
+def test_more_steps_than_levels_are_refused_before_the_training(override, named):
+    with pytest.raises(UsageError, match=re.escape(named)):
+        check(compose(["experiment=ddim_steps/three_modes", override]))
+
+
+@pytest.mark.parametrize("override", ["model.k=0", "net.latent=0"])
+def test_a_wrong_number_is_named_where_it_was_typed(override):
+    with pytest.raises(UsageError, match=override):
+        check(compose(["experiment=vae_mnist/iwae1_cpu", override]))

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from udl_lab.data.latent_noise import LatentNoise
 from udl_lab.data.noise import Noise
@@ -12,6 +12,8 @@ from udl_lab.errors import UsageError
 from udl_lab.latent.model import HierarchicalModel, LatentModel
 from udl_lab.models.diffusion import Diffusion
 from udl_lab.models.vae import VAE
+
+_SAMPLERS = "udl_lab.diffusion.walks."
 
 
 class _Kind(NamedTuple):
@@ -73,6 +75,9 @@ def check_parts(cfg: DictConfig, find: Callable[[str], Callable[..., Any]]) -> N
             f"model={kind.option} {kind.says}, and augment ({getattr(augment, '__name__', 'none')})"
             f" draws no noise; set augment={kind.noise}"
         )
+    if model is Diffusion:
+        for part in ("measure", "callbacks"):
+            _check_steps(part, cfg[part], cfg.model.schedule.get("n_steps"))
     if model is VAE:
         _check_pixels(cfg)
         k, drawn = cfg.model.get("k", 1), cfg.augment.get("k", 1)
@@ -104,4 +109,20 @@ def _check_pixels(cfg: DictConfig) -> None:
             f"data.mean={cfg.data.mean} and data.std={cfg.data.std} move pixels out of [0, 1], "
             "where they are probabilities for augment=latent_noise and a Bernoulli head; set "
             "data.mean=0 data.std=1"
+        )
+
+
+def _check_steps(path: str, node: Any, n_levels: int | None) -> None:
+    """Refuse a sampler of more steps than levels now, and not once the network is trained."""
+    if n_levels is None or not isinstance(node, DictConfig | ListConfig):
+        return
+    named = node.items() if isinstance(node, DictConfig) else enumerate(node)
+    for name, child in named:
+        _check_steps(f"{path}.{name}", child, n_levels)
+    if not isinstance(node, DictConfig) or "steps" not in node:
+        return
+    if str(node.get("_target_", "")).startswith(_SAMPLERS) and node.steps > n_levels:
+        raise UsageError(
+            f"{path}.steps={node.steps}: a sampler takes at most as many steps as levels, and "
+            f"model.schedule.n_steps={n_levels}; take fewer steps"
         )

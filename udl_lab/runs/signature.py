@@ -22,6 +22,9 @@ _LOOSE = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 # What `udl_lab.runs.build` hands over itself, and no configuration can.
 INJECTED = {"model": {"net"}, "data": {"augment"}}
 
+# Parts whose numbers others take over by interpolation.
+_GIVERS = ("net", "model")
+
 # Where the things that a configuration may build are written.
 _BUILT = ("nets", "models", "data", "diffusion", "latent", "symmetry", "probes")
 
@@ -47,7 +50,8 @@ def check(cfg: DictConfig) -> None:
         for key in OF_TRAINING:
             if cfg.get(key) is not None:
                 raise UsageError(no_use_for(key))
-    for path, node in _targets(cfg):
+    # These first: other parts take numbers from them, and would be blamed for a wrong one.
+    for path, node in sorted(_targets(cfg), key=lambda found: not found[0].startswith(_GIVERS)):
         check_target(path, node)
     if "calculation" not in cfg:
         _check_training(cfg)
