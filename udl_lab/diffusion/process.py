@@ -217,8 +217,7 @@ def ddim_weights(
     Raises:
         ValueError: for ε at a level of pure noise; for η > 0 as `ddim_step`.
     """
-    signal, noise = _amplitudes(schedule, t)
-    after, left = _amplitudes(schedule, s)
+    (signal, noise), (after, left) = schedule.amplitudes[t], schedule.amplitudes[s]
     added = 0.0
     if eta:
         variance = _added(schedule, s, t, eta)
@@ -232,11 +231,6 @@ def ddim_weights(
     if signal == 0:
         raise ValueError(_NOTHING_OF_X0)
     return StepWeights(after / signal, left - after / signal * noise, added)
-
-
-def _amplitudes(schedule: Schedule, t: int) -> tuple[float, float]:
-    alpha_bar = float(schedule.alpha_bar[t])
-    return math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar)
 
 
 def ancestral_step(

@@ -57,6 +57,11 @@ class Schedule:
         return len(self.alpha_bar) - 1
 
     @cached_property
+    def amplitudes(self) -> list[tuple[float, float]]:
+        """√ᾱ_t and √(1 − ᾱ_t) as plain numbers, of every level: quick to look up."""
+        return [(math.sqrt(a), math.sqrt(1 - a)) for a in self.alpha_bar.tolist()]
+
+    @cached_property
     def angle(self) -> Float64[Tensor, " levels"]:
         """φ_t = arctan √((1 − ᾱ_t) / ᾱ_t), in radians."""
         return torch.atan2((1 - self.alpha_bar).sqrt(), self.alpha_bar.sqrt())
