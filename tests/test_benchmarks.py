@@ -117,6 +117,7 @@ def test_the_cost_of_measuring_is_compared_with_plain_forwards(script, few_digit
     assert printed.count("target: at most") == 2
 
 
+@pytest.mark.slow
 def test_updates_are_timed_against_diffusers_and_the_book(script, capsys):
     script("diffusion_updates").main([*ONCE, "--calls", "3", "--samples", "2000"])
     out = capsys.readouterr().out
@@ -124,6 +125,7 @@ def test_updates_are_timed_against_diffusers_and_the_book(script, capsys):
     assert out.count("target: at least") == len(rows(out)) / 2
 
 
+@pytest.mark.slow
 def test_a_u_net_is_trained_against_a_bare_loop_and_a_plain_net(script, few_digits, capsys):
     script("unet_training").main([*ONCE, "--data-root", few_digits, "--steps", "1"])
     out = capsys.readouterr().out

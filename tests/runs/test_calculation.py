@@ -173,6 +173,7 @@ def test_finished_calculations_are_reused_and_others_are_not(calculated, root):
     assert find_finished(compose([*same, "seed=4"])) is None
 
 
+@pytest.mark.slow
 def test_a_study_of_calculations_is_verified_whatever_folder_other_studies_read(tmp_path, capsys):
     overrides = ["data.root=elsewhere", *SMALL[1:3], "calculation.phis=[0.3,0.5]"]
     root = f"runs_root={tmp_path}"
@@ -193,6 +194,7 @@ def test_every_row_is_printed_whole_and_every_file_named(tmp_path, capsys):
     assert str(folder.figures / "derivative_by_phi.png") in shown
 
 
+@pytest.mark.slow
 def test_the_numbers_and_pictures_go_to_the_tracker_as_well(tmp_path):
     folder = execute(compose([*SMALL, f"run_dir={tmp_path / 'run'}"]), quiet=True)
     [offline] = folder.path.glob("wandb/offline-run-*")

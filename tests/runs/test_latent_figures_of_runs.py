@@ -10,6 +10,8 @@ import torch  # isort: skip
 from udl_lab.data.digits import digits  # isort: skip
 from udl_lab.runs.latent_figures import draw_latent  # isort: skip
 
+pytestmark = pytest.mark.slow  # a dozen runs with all their pictures
+
 TINY = (
     *("data=digits", "augment=latent_noise", "net=mlp_vae", "model=vae"),
     *("measure=[latent,posterior_gaps]", "callbacks=track_latent", "data.mean=0.0", "data.std=1.0"),

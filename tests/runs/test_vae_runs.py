@@ -98,6 +98,7 @@ def test_a_reopened_run_has_the_weights_and_the_pixels_of_the_run(plain):
     assert reopened.data.fingerprints() == reopened.record["data"]
 
 
+@pytest.mark.slow
 def test_a_fresh_model_starts_at_the_mean_pixel_and_a_resumed_or_reopened_one_does_not(
     plain, tmp_path, monkeypatch
 ):
@@ -159,6 +160,7 @@ RECIPE = ("model/optimizer=burda2015_code", "model.estimator=iwae")
 WARM = ("model.warm_up=30", "model.beta=0.5")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), RECIPE, WARM])
 def test_grouped_steps_are_the_single_steps_bit_for_bit(options, tmp_path, monkeypatch):
     calls = []
@@ -188,6 +190,7 @@ def test_the_recipe_of_the_paper_trains_in_the_order_of_the_file(tmp_path):
     assert losses.iloc[-1] < losses.iloc[0]
 
 
+@pytest.mark.slow
 def test_two_seeds_are_measured_on_the_same_pixels(plain, tmp_path):
     other = run(tmp_path / "run", "seed=1", "augment.binarise=fixed", "trainer.max_epochs=1").path
     data = [load_run(path).record["data"] for path in (plain, other)]
@@ -195,6 +198,7 @@ def test_two_seeds_are_measured_on_the_same_pixels(plain, tmp_path):
     assert data[0]["train"] != data[1]["train"]  # the one is grey until it is shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
