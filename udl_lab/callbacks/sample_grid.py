@@ -1,10 +1,10 @@
 """Samples on the way: a grid of images from the same noise after every few epochs."""
 
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 
+from udl_lab.callbacks.after_validation import AfterValidation
 from udl_lab.diffusion.samplers import draw_prior
 from udl_lab.diffusion.walks import DDIM, Walk, end
 from udl_lab.figures.examples import draw_examples
@@ -13,7 +13,7 @@ from udl_lab.randomness import generator
 from udl_lab.ranges import Positive
 
 
-class SampleGrid(L.Callback):
+class SampleGrid(AfterValidation):
     """Draws samples after validation, with the weights that are validated (an average, if kept).
 
     Writes `figures/samples_epoch<k>.png` into the run's folder and gives the picture to W&B if it
@@ -31,30 +31,13 @@ class SampleGrid(L.Callback):
             n: samples.
             every_n_epochs: how often.
         """
+        super().__init__(every_n_epochs)
         self.sampler = sampler
         self.n = n
-        self.every_n_epochs = every_n_epochs
 
-    def on_validation_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Draw after the last batch, in the main process.
-
-        Not at the end of the epoch, when an average may have been taken out of the module again.
-        """
+    def act(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw, write the picture, and hand it to the loggers that take pictures."""
         epoch = trainer.current_epoch + 1
-        if trainer.sanity_checking or epoch % self.every_n_epochs or not trainer.is_global_zero:
-            return
-        if batch_idx + 1 == trainer.num_val_batches[dataloader_idx]:
-            self._draw(trainer, pl_module, epoch)
-
-    def _draw(self, trainer: L.Trainer, pl_module: L.LightningModule, epoch: int) -> None:
         denoiser = pl_module.denoiser()
         sampler = self.sampler or DDIM(min(20, denoiser.schedule.n_steps))
         noise = draw_prior(self.n, tuple(denoiser.net.in_shape), generator(0, "sample grid"))

@@ -6,7 +6,7 @@ once, so the samples do not depend on how a network splits them into batches.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from udl_lab.diffusion.denoisers import Denoiser, Regressor
 from udl_lab.diffusion.plan import StepPlan, prior_gap
 from udl_lab.diffusion.process import (
     Prediction,
+    StepWeights,
     Variance,
     ancestral_step,
     ddim_step,
@@ -110,13 +111,8 @@ def ddim_end(
     """
     if not isinstance(denoiser, Regressor) or (eta > 0 and generator is None):
         return last(ddim(denoiser, plan, x, generator, eta))
-    with torch.no_grad():
-        for t, s in plan:
-            weights = ddim_weights(denoiser.schedule, denoiser.kind, s, t, eta)
-            x = (weights.of_x * x).add_(denoiser.output(x, t), alpha=weights.of_output)
-            if generator is not None and weights.of_noise:
-                x.add_(_noise(x, generator), alpha=weights.of_noise)
-    return x
+    weights = ((t, ddim_weights(denoiser.schedule, denoiser.kind, s, t, eta)) for t, s in plan)
+    return _end_by_weights(denoiser, weights, x, generator)
 
 
 def ddpm_end(
@@ -133,14 +129,30 @@ def ddpm_end(
     """
     if not isinstance(denoiser, Regressor) or variance not in ("small", "large"):
         return last(ddpm(denoiser, plan, x, generator, variance, keep_last_noise))
+
+    def weights(s: int, t: int) -> StepWeights:
+        schedule = denoiser.schedule
+        small = ddim_weights(schedule, denoiser.kind, s, t, 1.0)
+        if s == 0 and not keep_last_noise:
+            return small._replace(of_noise=0.0)
+        large = float(schedule.beta(s, t)) ** 0.5
+        return small._replace(of_noise=large) if variance == "large" else small
+
+    return _end_by_weights(denoiser, ((t, weights(s, t)) for t, s in plan), x, generator)
+
+
+def _end_by_weights(
+    denoiser: Regressor,
+    weights: Iterable[tuple[int, StepWeights]],
+    x: Float[Tensor, " batch *shape"],
+    generator: torch.Generator | None,
+) -> Float[Tensor, " batch *shape"]:
+    """Where a walk ends whose every step, from a level, is a weighted sum."""
     with torch.no_grad():
-        for t, s in plan:
-            weights = ddim_weights(denoiser.schedule, denoiser.kind, s, t, 1.0)
-            x = (weights.of_x * x).add_(denoiser.output(x, t), alpha=weights.of_output)
-            if s > 0 or keep_last_noise:
-                large = float(denoiser.schedule.beta(s, t)) ** 0.5
-                deviation = large if variance == "large" else weights.of_noise
-                x.add_(_noise(x, generator), alpha=deviation)
+        for t, step in weights:
+            x = (step.of_x * x).add_(denoiser.output(x, t), alpha=step.of_output)
+            if generator is not None and step.of_noise:
+                x.add_(_noise(x, generator), alpha=step.of_noise)
     return x
 
 
