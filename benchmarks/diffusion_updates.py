@@ -21,12 +21,12 @@ from udl_lab.diffusion.laws import make_law
 from udl_lab.diffusion.lookup import fit_lookup
 from udl_lab.diffusion.plan import make_plan
 from udl_lab.diffusion.process import ddim_weights
-from udl_lab.diffusion.samplers import ddpm_end
+from udl_lab.diffusion.samplers import ddpm_end, draw_prior
 from udl_lab.diffusion.schedule import constant, linear
 from udl_lab.randomness import generator
 
 UPDATE, PEER = "ours, two products", "diffusers DDIMScheduler.step"
-TABLE, BOOK = "ours, tables in torch", "the book's NumPy, tables in NumPy"
+TABLE, BOOK = "ours, tables in torch, float32", "the book's NumPy, float64"
 T, BETA = 100, 0.01511
 
 
@@ -56,14 +56,14 @@ def walks(samples: int) -> dict[str, Case]:
     schedule = constant(T, BETA)
     law = make_law("book", schedule)
     table = fit_lookup(schedule, law.sample(20_000, generator(0, "x")), generator(0, "noise"))
-    start = torch.randn(samples, 1, generator=generator(0, "start"), dtype=torch.float64)
+    start = draw_prior(samples, (1,), generator(0, "start"))  # single, as `udl_lab.sample` does
     plan, random = make_plan(schedule, T), np.random.RandomState(0)  # as the book
 
     def ours() -> torch.Tensor:
         return ddpm_end(table, plan, start, generator(0, "steps"), "large")
 
     def theirs() -> np.ndarray:
-        return book(table.table.numpy(), start[:, 0].numpy(), random)
+        return book(table.table.numpy(), start[:, 0].double().numpy(), random)
 
     moments = [(x.mean(), x.std()) for x in (ours().numpy(), theirs())]
     assert np.allclose(*moments, atol=6 / samples**0.5), f"they sample different laws: {moments}"
@@ -71,16 +71,20 @@ def walks(samples: int) -> dict[str, Case]:
 
 
 def book(tables: np.ndarray, z: np.ndarray, random: np.random.RandomState) -> np.ndarray:
-    """Algorithm 18.2 as notebook 18.4 writes its loop: a table a step, every state kept."""
+    """Algorithm 18.2 as notebook 18.3 has it: states in rows, bins in 32 bits, normal(0, σ).
+
+    But without noise on the last step, or it would sample another law.
+    """
     states = np.zeros((T + 1, len(z)))
-    states[T] = z
+    states[T, :] = z
     for t in range(T, 0, -1):
-        bins = np.clip(np.floor((z + 3.0) / 0.01), 0, tables.shape[1] - 1).astype(int)
-        z = (z - BETA / np.sqrt(1 - (1 - BETA) ** t) * tables[t][bins]) / np.sqrt(1 - BETA)
+        bins = np.floor((states[t, :] + 3.0) / 0.01)
+        bins = np.clip(bins, 0, tables.shape[1] - 1).astype("uint32")
+        noise_share = BETA / np.sqrt(1 - (1 - BETA) ** t)
+        states[t - 1, :] = (states[t, :] - noise_share * tables[t][bins]) / np.sqrt(1 - BETA)
         if t > 1:
-            z = z + np.sqrt(BETA) * random.standard_normal(z.shape)
-        states[t - 1] = z
-    return z
+            states[t - 1, :] += random.normal(0, np.sqrt(BETA), len(z))
+    return states[0]
 
 
 def main(arguments_given: Sequence[str] | None = None) -> None:

@@ -66,7 +66,7 @@ class LookupTable:
         bins = bin_of(x[:, 0], self.edges.to(x.device))
         table = self.table.to(x.device)
         if isinstance(t, int) and 0 <= t <= self.schedule.n_steps:  # the usual, and the quickest
-            return table[t].index_select(0, bins).unsqueeze(1).to(x)
+            return table[t].to(x.dtype).index_select(0, bins).unsqueeze(1)
         level = torch.as_tensor(t, device=x.device)
         has_row = (level == level.round()) & (level >= 0) & (level <= self.schedule.n_steps)
         if not has_row.all():
@@ -120,14 +120,14 @@ def fit_lookup(
 def bin_of(x: Float[Tensor, " batch"], edges: Float64[Tensor, " edge"]) -> Int64[Tensor, " batch"]:
     """The bin that each number falls into, the outer ones open; an edge belongs to its right.
 
-    With edges as even as rounding leaves them the bin is computed in place of searched for, and an
-    edge itself may fall to either side.
+    With edges as even as rounding leaves them the bin is computed in place of searched for, in the
+    precision of x, and what lies on an edge but for rounding may fall to either side.
     """
-    x, n_bins = x.double(), len(edges) - 1
+    n_bins = len(edges) - 1
     low, width = edges[0], float(edges[-1] - edges[0]) / n_bins
     if (edges.diff() - width).abs().max() > 1e-9 * width:
-        return torch.bucketize(x, edges[1:-1], right=True)
-    place = torch.add(-low / width, x, alpha=1 / width)
+        return torch.bucketize(x.double(), edges[1:-1], right=True)
+    place = torch.add((-low / width).to(x), x, alpha=1 / width)
     # Once more as whole numbers, for what was not a number.
     return place.clamp_(0, n_bins - 1).long().clamp_(0, n_bins - 1)
 
