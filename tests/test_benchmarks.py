@@ -75,6 +75,7 @@ def test_the_verdict_is_honest(median, relation, verdict, script, capsys):
     assert capsys.readouterr().out.startswith(verdict)
 
 
+@pytest.mark.slow
 def test_the_rotation_epoch_is_timed_against_torchvision(script, few_digits, capsys):
     name = "rotation_epoch"
     script(name).main([*ONCE, "--data-root", few_digits, "--per-image", "80"])
@@ -85,6 +86,7 @@ def test_the_rotation_epoch_is_timed_against_torchvision(script, few_digits, cap
     assert "target: at least 12" in out
 
 
+@pytest.mark.slow
 def test_the_mlp_epoch_is_timed_against_a_bare_loop(script, few_digits, capsys):
     script("mlp_epoch").main([*ONCE, "--data-root", few_digits])
     out = capsys.readouterr().out
@@ -93,6 +95,7 @@ def test_the_mlp_epoch_is_timed_against_a_bare_loop(script, few_digits, capsys):
     assert "target: at most 1.2" in out
 
 
+@pytest.mark.slow
 def test_a_step_is_timed_against_a_bare_step(script, capsys):
     script("step_overhead").main([*ONCE, "--steps", "60"])
     out = capsys.readouterr().out
@@ -107,6 +110,7 @@ def test_missing_data_are_named_with_the_remedy(script, tmp_path, capsys):
     assert "UDL_DATA" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_cost_of_measuring_is_compared_with_plain_forwards(script, few_digits, capsys):
     script("probes").main(["--data-root", few_digits, "--images", "32", *ONCE])
     printed = capsys.readouterr().out
