@@ -130,3 +130,26 @@ def test_a_budget_needs_one_schedule():
     denoiser = Learned(Exact(law), linear(100), "eps")
     with pytest.raises(ValueError, match="schedule and the oracle's differ"):
         error_budget(denoiser, law, ddim, make_plan(BOOK, 5), NORMAL, NORMAL, lambda x: 0.0)
+
+
+class RoughInSingle(Exact):
+    """Off by .05, but only in single precision."""
+
+    def forward(self, x, share):
+        return super().forward(x, share) + 0.05 * (x.dtype == torch.float32)
+
+
+def test_what_single_precision_costs_is_the_float_error():
+    law, plan = make_law("book", BOOK), make_plan(BOOK, 20)
+    data = quantiles(law)
+
+    def distance(x):
+        return (x.double() - data).abs().mean().item()
+
+    def budget(net):
+        denoiser = Learned(net, BOOK, "eps", batch_size=N)
+        return error_budget(denoiser, law, ddim, plan, NORMAL, quantiles(law, 100), distance, TIMES)
+
+    rough, exact = budget(RoughInSingle(law)), budget(Exact(law))
+    assert abs(rough.float_error) > 0.01
+    assert rough.float_error == pytest.approx(rough.total - exact.total, abs=1e-5)  # rounding

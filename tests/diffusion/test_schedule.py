@@ -255,3 +255,15 @@ def test_a_step_that_leaves_nothing_or_adds_nothing_is_refused_with_its_number()
 def test_a_sigmoid_that_does_not_rise_is_refused():
     with pytest.raises(ValueError, match=r"start=2.0 must be below end=2.0"):
         sigmoid(10, 2.0, 2.0)
+
+
+def test_one_step_has_the_last_beta_which_is_too_large_when_rescaled():
+    for make in (linear, scaled_linear):
+        with pytest.raises(ValueError, match="schedule of 1 steps"):
+            make(1)
+    assert linear(1, rescaled=False).alpha_bar[1] == pytest.approx(0.98)
+
+
+def test_a_single_level_cannot_be_stretched_to_pure_noise():
+    with pytest.raises(ValueError, match="n_steps >= 2"):
+        zero_terminal_snr(constant(1, 0.5))

@@ -10,6 +10,7 @@ from udl_lab.data.noise import Noise, drawn
 from udl_lab.diffusion import schedule
 from udl_lab.diffusion.objectives import level_at
 from udl_lab.diffusion.process import diffuse, velocity
+from udl_lab.diffusion.variational_bound import reconstruction_term, step_term
 from udl_lab.models.diffusion import Diffusion
 from udl_lab.nets.fcn import FCN
 from udl_lab.nets.time_mlp import TimeMLP
@@ -79,6 +80,25 @@ def test_weights_of_the_snr_make_every_target_the_noise():
     torch.testing.assert_close(model.losses(batch)["loss"], expected, rtol=1e-4, atol=0)
 
 
+def test_a_learned_variance_adds_a_thousandth_of_the_whole_bound_per_dimension():
+    """One example at each of the 50 levels: the mean of T times each term is their sum."""
+    model = module(n_outputs=2).double()
+    x = torch.randn(50, 2, generator=generator(0, "x"), dtype=torch.float64)
+    numbers = torch.rand(50, 4, generator=generator(0, "noise"), dtype=torch.float64)
+    numbers[:, 0] = (torch.arange(50) + 0.5) / 50
+    loss = model.losses(Batch(x, torch.zeros(50, dtype=torch.int64), numbers))["loss"]
+    terms, squares = [], []
+    for t, x0, eps in zip(range(1, 51), x.split(1), numbers[:, 2:].split(1), strict=True):
+        denoiser = model.denoiser()
+        if t > 1:
+            terms.append(step_term(denoiser, x0, t - 1, t, eps, "learned"))
+        else:
+            terms.append(reconstruction_term(denoiser, x0, 1, eps, "learned"))
+        squares.append((denoiser(diffuse(LINEAR, x0, t, eps), t).eps - eps).square().mean())
+    expected = sum(squares) / 50 + 1e-3 * sum(terms) / 2
+    torch.testing.assert_close(loss, expected[0].float(), rtol=1e-5, atol=0, check_dtype=False)
+
+
 def test_the_bound_teaches_the_variance_and_not_the_mean():
     model, plain = module(n_outputs=2), batch_of()
     loss = model.losses(plain)["loss"]
@@ -100,6 +120,30 @@ def test_noise_as_the_target_of_pure_noise_is_refused():
     with pytest.raises(ValueError, match="kind=v"):
         module("eps", schedule.angle_uniform(50))
     module("v", schedule.angle_uniform(50))
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_network_with_labels_must_learn_to_do_without_and_with_them(share):
+    with pytest.raises(ValueError, match=r"set drop_labels=0\.1"):
+        module(n_classes=3, drop_labels=share)
+
+
+def test_a_schedule_of_one_level_is_refused():
+    with pytest.raises(ValueError, match="n_steps >= 2"):
+        module("v", schedule.constant(1, 0.5))
+
+
+def test_the_module_hands_weighting_and_gamma_on():
+    """Min-SNR for the noise as the target: min(SNR, γ) / SNR (Hang et al. 2023, §3.4)."""
+    model, batch = module(weighting="min_snr", gamma=0.5), batch_of()
+    level, _, eps = drawn(batch.drawn, batch.x)
+    t = level_at(level, 50)
+    output = model.net(diffuse(LINEAR, batch.x, t, eps), (t / 50).float())
+    snr = (LINEAR.alpha_bar / (1 - LINEAR.alpha_bar))[t]
+    weight = (snr.clamp(max=0.5) / snr).float()
+    assert weight.min() < 0.1 and weight.max() == 1
+    expected = (weight * (output - eps).square().mean(1)).mean()
+    torch.testing.assert_close(model.losses(batch)["loss"], expected, rtol=1e-4, atol=0)
 
 
 def test_labels_to_drop_need_labels():

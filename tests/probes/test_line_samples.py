@@ -202,3 +202,18 @@ def test_a_network_that_is_no_denoiser_is_refused():
     examples = Examples(torch.zeros(1, 1), torch.zeros(1, dtype=torch.int64))
     with pytest.raises(ValueError, match="Linear is no denoiser; measure a run with model=diff"):
         LineSamples("book")(Subject(net, net, examples, 0.0))
+
+
+class Learning(Exact):
+    """A network that says a variance as well, half-way on a logarithmic scale."""
+
+    def forward(self, x, share):
+        eps = super().forward(x, share)
+        return torch.stack([eps, torch.zeros_like(eps)], 1)
+
+
+def test_a_learned_variance_is_measured_without_an_oracles_rows():
+    net = Learned(Learning(make_law("book", QUARTERS)), QUARTERS, "eps")
+    found = measured(net, samplers=[DDPM(4, variance="learned")], n=200)
+    assert "w1@ddpm4_learned" in found
+    assert not any(key.startswith(("w1_exact", "w1_true_start")) for key in found)

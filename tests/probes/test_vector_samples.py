@@ -168,3 +168,20 @@ def test_a_network_that_is_no_denoiser_is_refused():
 def test_a_law_of_other_dimensions_than_the_datas_is_refused():
     with pytest.raises(ValueError, match=r"law='book' is of vectors of 1 numbers.*\(2,\)"):
         measured(RING, drawn(20, "train"), law="book")
+
+
+class Learning(Knowing):
+    """A network that says a variance as well, half-way on a logarithmic scale."""
+
+    def forward(self, x, share):
+        x0 = super().forward(x, share)
+        return torch.stack([x0, torch.zeros_like(x0)], 1)
+
+
+def test_a_learned_variance_is_measured_without_an_oracles_row():
+    net = Learned(Learning(RING), SCHEDULE, "x0")
+    subject = Subject(net.net, net.net, drawn(50, "test"), 0.0, drawn(100, "train"), net, None)
+    walks = [DDPM(20, variance="learned"), DDPM(20)]
+    rows = [r.key for r in VectorSamples(samplers=walks, law="ring", n=50)(subject)]
+    assert "/sliced_w2@ddpm20_learned" in rows
+    assert [key for key in rows if "exact" in key] == ["/sliced_w2_exact@ddpm20_small"]

@@ -285,6 +285,7 @@ def test_the_noise_of_validation_is_the_same_for_every_epoch_seed_and_number_of_
         ),
         (("model.schedule.n_steps=20",), r"model: linear schedule of 20 steps.*more steps"),
         (("model.drop_labels=0.1",), r"model: drop_labels=0\.1.*n_classes"),
+        (("net.n_classes=${example.n_classes}",), r"model: drop_labels=0\.0.*drop_labels=0\.1"),
         (("model.kind=noise",), r"model\.kind='noise'.*'eps', 'x0' or 'v'"),
         (("data.copies=0",), r"data\.copies=0"),
     ],
@@ -299,3 +300,12 @@ def test_what_cannot_be_trained_together_is_refused_and_leaves_no_folder(
     with pytest.raises(UsageError, match=message):
         execute(compose([*kept, *overrides, f"run_dir={tmp_path / 'run'}"]))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_measurement_that_does_not_fit_is_one_message_and_keeps_what_was_measured(tmp_path):
+    samples = "{_target_:udl_lab.probes.vector_samples.VectorSamples,law:book}"
+    with pytest.raises(UsageError, match=r"measure\.samples: law='book'"):
+        run(tmp_path / "run", "trainer.max_epochs=1", f"+measure.samples={samples}")
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert any(row["measure"] == "denoising" for row in results["rows"])
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"

@@ -203,7 +203,12 @@ def zero_terminal_snr(schedule: Schedule) -> Schedule:
     """The schedule with √ᾱ shifted and stretched so that ᾱ_T = 0 (Lin et al. 2024, algorithm 1).
 
     Level 1 keeps its ᾱ. The noise cannot tell the data at level T: predict v or x_0, not ε.
+
+    Raises:
+        ValueError: for a schedule of one level, which cannot both keep and lose its ᾱ.
     """
+    if schedule.n_steps < 2:
+        raise ValueError("a schedule of 1 level has nothing to stretch; take n_steps >= 2")
     root = schedule.alpha_bar.sqrt()
     stretched = (root[1:] - root[-1]) * root[1] / (root[1] - root[-1])
     return Schedule(torch.cat([root[:1], stretched]).square(), f"{schedule.name}_zero_snr")
@@ -219,7 +224,8 @@ def refine(schedule: Schedule, times: Positive) -> Schedule:
 
 
 def _line(first: float, last: float, n: int) -> Float64[Tensor, " n"]:
-    return torch.linspace(first, last, n, dtype=torch.float64)
+    # The only step of a schedule of one is its last.
+    return torch.linspace(last if n == 1 else first, last, n, dtype=torch.float64)
 
 
 def _with_largest_beta(

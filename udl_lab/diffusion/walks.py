@@ -86,6 +86,11 @@ def end(
     return samplers.last(sampler.along(denoiser, plan, x, generator))
 
 
+def suits_oracles(sampler: Walk) -> bool:
+    """Whether an exact denoiser can be walked with; not where the network says the variance."""
+    return not (isinstance(sampler, DDPM) and sampler.variance == "learned")
+
+
 def _plan(sampler: Walk, denoiser: Denoiser) -> StepPlan:
     plan = make_plan(denoiser.schedule, sampler.steps, sampler.spacing)
     samplers.warn_of_prior_gap(denoiser, plan)

@@ -13,6 +13,7 @@ from matplotlib.ticker import LogLocator
 _UNITS = {
     "w1": "Wasserstein-1 distance to the law (data's unit)",
     "ks": "largest difference of the distribution functions",
+    "sliced_w2": "sliced Wasserstein-2 distance (data's unit)",
     "frechet": "Fréchet distance d² (features' unit, squared)",
 }
 _KINDS = (  # suffix of the metric, its name, and how it is drawn

@@ -31,7 +31,8 @@ class Diffusion(L.LightningModule):
     """The weighted squared error of the target, averaged over dimensions, levels and the batch.
 
     Levels and noise come with the batch, from `augment=noise`. A network with two outputs learns a
-    variance as well, by the bound in nats per dimension with weight .001 and its mean held still.
+    variance as well, by the whole bound in nats per dimension (T times the term of its level),
+    with weight .001 and its mean held still.
     """
 
     __setattr__ = set_attribute
@@ -60,8 +61,9 @@ class Diffusion(L.LightningModule):
             drop_labels: the share of labels left out, for classifier-free guidance.
 
         Raises:
-            ValueError: for a network that takes no level, labels to drop where there are none, or
-                the noise as the target of a schedule that ends in nothing else.
+            ValueError: for a network that takes no level, labels to drop where there are none, none
+                to drop where there are labels, a schedule of one level, or the noise as the target
+                of one that ends in nothing else.
         """
         super().__init__()
         if not getattr(net, "takes_level", False):
@@ -71,6 +73,13 @@ class Diffusion(L.LightningModule):
             )
         if drop_labels and not _n_classes(net):
             raise ValueError(f"drop_labels={drop_labels}, and the network has none; set n_classes")
+        if _n_classes(net) and not 0 < drop_labels < 1:
+            raise ValueError(
+                f"drop_labels={drop_labels}, and the network has labels: measurements ask it "
+                "without one, and guidance asks both ways; set drop_labels=0.1"
+            )
+        if schedule.n_steps < 2:
+            raise ValueError("a schedule of 1 level leaves no walk to learn; take n_steps >= 2")
         if kind == "eps" and schedule.alpha_bar[-1] == 0:
             raise ValueError(
                 f"kind=eps with the schedule {schedule.name!r}, whose last level is pure noise: ε "
@@ -142,7 +151,7 @@ class Diffusion(L.LightningModule):
         if between is not None:
             said = predict(schedule, self.kind, output, x_t, t)._replace(between=between)
             nats = learned_variance_term(schedule, said, x0, x_t, t)
-            errors = errors + _OF_BOUND * nats / x0[0].numel()
+            errors = errors + _OF_BOUND * schedule.n_steps * nats / x0[0].numel()
         return t, errors
 
 

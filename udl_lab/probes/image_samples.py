@@ -95,7 +95,7 @@ def _distances(
     seen = features.features(samples)
     kernel = kernel_distance(seen, reference)
     value, error = kernel.mmd_squared, kernel.standard_error
-    classes = class_histogram(features.classes(samples), shares)
+    classes = class_histogram(features.classes_of(seen), shares)
     return {
         "frechet": Interval.alone(frechet_distance(seen, reference)),
         "kernel": Interval(value, value - 2 * error, value + 2 * error),

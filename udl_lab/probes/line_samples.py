@@ -14,7 +14,7 @@ from udl_lab.diffusion.error_budget import error_budget
 from udl_lab.diffusion.laws import Law, make_law
 from udl_lab.diffusion.learned import Learned
 from udl_lab.diffusion.plan import make_plan
-from udl_lab.diffusion.walks import DDIM, Walk, end
+from udl_lab.diffusion.walks import DDIM, Walk, end, suits_oracles
 from udl_lab.probes.statistics import Interval, mean
 from udl_lab.probes.subject import Subject, evaluating
 from udl_lab.probes.table import Row, row
@@ -32,7 +32,8 @@ class LineSamples:
 
     - `w1`, `ks`: Wasserstein's and Kolmogorov's distance of the network's samples to the law;
     - `w1_exact`: W1 with the exact score in the network's place;
-    - `w1_true_start`: W1 with the exact score, started from the true q(x_t);
+    - `w1_true_start`: the same, started from the true q(x_t); as `w1_exact` not where
+      the network says the variance (`variance=learned`);
     - for `budget`, the shares of the error (`budget_<share>`, see `diffusion.error_budget`).
 
     And `w1_of_draws`: the mean W1 of as many fresh draws of the law, what chance alone does, with a
@@ -95,9 +96,10 @@ class LineSamples:
         found = {
             "w1": wasserstein_to_law(samples, cdf),
             "ks": ks_distance(samples, cdf),
-            "w1_exact": wasserstein_to_law(ends(oracle, noise), cdf),
-            "w1_true_start": wasserstein_to_law(ends(oracle, start), cdf),
         }
+        if suits_oracles(sampler):
+            found["w1_exact"] = wasserstein_to_law(ends(oracle, noise), cdf)
+            found["w1_true_start"] = wasserstein_to_law(ends(oracle, start), cdf)
         return self._of_sampler(found, sampler, site)
 
     def _budget(

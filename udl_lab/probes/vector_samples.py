@@ -9,7 +9,7 @@ from torch import Tensor
 from udl_lab.diffusion.denoisers import Denoiser
 from udl_lab.diffusion.laws import Law
 from udl_lab.diffusion.samplers import draw_prior
-from udl_lab.diffusion.walks import DDIM, Walk, end
+from udl_lab.diffusion.walks import DDIM, Walk, end, suits_oracles
 from udl_lab.probes.denoising import law_of
 from udl_lab.probes.statistics import Interval, proportion
 from udl_lab.probes.subject import Subject, evaluating
@@ -33,7 +33,8 @@ class VectorSamples:
     - `share_closer_to_train`: samples nearer to the training set than to held-out examples of the
       same number, ½ for fresh ones (Wilson interval, by an effective number of samples); of a
       training set smaller than n, against as few held-out examples;
-    - with a law: `sliced_w2_exact`, the same sampler with the exact score.
+    - with a law: `sliced_w2_exact`, the same sampler with the exact score (which says no variance:
+      not with `variance=learned`).
 
     And for scale `sliced_w2_baseline`, as many training examples (or all there are) against the
     same held-out ones, and `share_copied_baseline`, of the held-out ones: in few dimensions a third
@@ -83,7 +84,7 @@ class VectorSamples:
                     rows += self._distances(samples, real, site, sampler.label)
                     rows += self._memory(samples, train, alike, site, sampler.label)
         if oracle is not None:
-            for sampler in self.samplers:
+            for sampler in filter(suits_oracles, self.samplers):
                 exact = _end(sampler, oracle, noise.double())
                 value = _sliced(exact, real)
                 rows.append(self._row("sliced_w2_exact", value, n, element=sampler.label))

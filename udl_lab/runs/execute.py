@@ -243,7 +243,12 @@ def _measure(
         model.cpu().float().eval()  # as `load_model` reopens it, whatever it was trained in
         last = with_last_weights(content, lambda: build_model(cfg))
         subject = subject_of(model, build_net(cfg).eval(), data, last)
-        rows += measure(cfg, subject)
+        try:
+            for measured in measure(cfg, subject):
+                rows.append(measured)
+        except UsageError:  # what was measured before is not lost with it
+            folder.write_results(records(rows))
+            raise
     for logger in trainer.loggers:
         logger.save()
     if folder.metrics.is_file():

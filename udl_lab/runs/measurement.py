@@ -1,6 +1,6 @@
 """What is known of a run after training: its measurements, and what it watched on the way."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +8,7 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from udl_lab.callbacks.track_latent import OF_UNIT
+from udl_lab.errors import UsageError
 from udl_lab.probes.statistics import Interval
 from udl_lab.probes.subject import Subject
 from udl_lab.probes.table import Row, row
@@ -25,13 +26,18 @@ def build_measurements(cfg: DictConfig) -> dict[str, Measurement]:
     return {str(name): build(node, f"measure.{name}") for name, node in cfg.measure.items()}
 
 
-def measure(cfg: DictConfig, subject: Subject) -> list[Row]:
-    """Every entry of `cfg.measure`, each row marked with the entry that made it."""
-    return [
-        replace(row, measure=name)
-        for name, measurement in build_measurements(cfg).items()
-        for row in measurement(subject)
-    ]
+def measure(cfg: DictConfig, subject: Subject) -> Iterator[Row]:
+    """Every entry of `cfg.measure`, each row marked with the entry that made it.
+
+    Raises:
+        UsageError: where an entry does not fit the network or the data, after the rows before it.
+    """
+    for name, measurement in build_measurements(cfg).items():
+        try:
+            rows = measurement(subject)
+        except ValueError as error:
+            raise UsageError(f"measure.{name}: {error}") from error
+        yield from (replace(row, measure=name) for row in rows)
 
 
 def watched(metrics: pd.DataFrame) -> list[Row]:
