@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy import integrate, stats
+from scipy import integrate, optimize, stats
 
 from udl_lab.calculations.book_latent import BookLatent
 
@@ -44,9 +44,10 @@ def test_density_and_posterior_are_those_of_the_issue_and_of_the_integral(result
     variance = integral(lambda z: z**2 * joint(z)) / p - mean**2
     assert found["std/posterior@"] == pytest.approx(math.sqrt(variance), abs=1e-9)
     assert found["peak/posterior@"] == pytest.approx(joint(found["mode/posterior@"]) / p, abs=1e-8)
-    # No neighbour of the mode, within the spacing of .001, is much higher.
-    near = joint(found["mode/posterior@"] + np.linspace(-0.001, 0.001, 21)).max() / p
-    assert found["peak/posterior@"] == pytest.approx(near, abs=1e-3)
+    # A peak at least .05 wide has a curvature of at most 4.2 / .05²; half a spacing is .0005.
+    peak = optimize.minimize_scalar(lambda z: -joint(z), bounds=(0.1, 0.25), method="bounded")
+    assert -peak.fun / p == pytest.approx(4.21217, abs=1e-5)
+    assert found["peak/posterior@"] == pytest.approx(-peak.fun / p, abs=2.1e-4)
     assert found["mass/posterior@"] == pytest.approx(1, abs=1e-9)
     assert found["mass/marginal@"] == pytest.approx(1, abs=1e-10)
 
@@ -156,7 +157,19 @@ def test_the_same_seed_draws_the_same_and_another_draws_others(result):
 
 
 def test_a_point_off_the_plane_and_a_k_over_n_are_refused():
-    with pytest.raises(ValueError, match=r"point=\[0\.9\]: give two numbers"):
-        BookLatent(point=[0.9])
+    for point in ([0.9], [0.9, math.nan], [math.inf, 0.0]):
+        with pytest.raises(ValueError, match=r"point=\[.*\]: give two finite numbers"):
+            BookLatent(point=point)
     with pytest.raises(ValueError, match=r"ks=\[10, 200\].*n=100; choose k up to 100"):
         BookLatent(n=100, ks=[10, 200])
+
+
+def test_a_point_whose_likelihoods_round_to_nought_is_refused_and_the_last_before_it_is_not():
+    """Of (6, 6) the nearest x of the curve is 6.8 away: e^-578 at most, and 0 to the power of 4."""
+    with pytest.raises(
+        ValueError, match=r"point=\[6\.0, 6\.0\]: p\(x\) = e\^\(-58.*within 3 of the curve"
+    ):
+        BookLatent(point=[6.0, 6.0], n=1000, ks=[10])
+    far = BookLatent(point=[0.8, 4.0], n=100, ks=[10])(0)  # three from (.8, 1), which is above it
+    assert all(math.isfinite(r.estimate) for r in far.rows)
+    assert numbers(far)["density/point@"] < 1e-40

@@ -62,6 +62,14 @@ def test_means_are_of_n_draws_each_whether_they_fit_into_a_chunk_or_not(n):
     assert abs(measured.variance - law.variance) < 4 * law.variance_error(400)
 
 
+def test_the_effective_share_of_a_law_is_its_squared_mean_over_its_mean_square():
+    """Of a coin that is 1 with probability p: p² / p, the share of draws that are not 0."""
+    p = 0.3
+    assert Moments(p, p * (1 - p), 1.0).effective_share == pytest.approx(p, rel=1e-15)
+    assert Moments(5.0, 0.0, 0.0).effective_share == 1
+    assert Moments(5.0, math.inf, math.inf).effective_share == 0
+
+
 def test_moments_of_a_mean_are_those_of_the_binomial_law():
     # One draw is 1 with probability .3; a mean of n is a binomial number over n, in closed form.
     p, n = 0.3, 9

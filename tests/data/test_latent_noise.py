@@ -142,3 +142,13 @@ def test_normalised_pixels_are_no_probabilities(binarise):
     with pytest.raises(UsageError, match=r"test split go from -0\.5 to .*data\.mean=0 data\.std=1"):
         ready(binarise, mean=0.5)
     ready("none", mean=0.5)
+
+
+@pytest.mark.parametrize("binarise", ["stochastic", "fixed"])
+def test_a_pixel_that_is_not_a_number_is_no_black_one(binarise):
+    x = grey().x
+    x[3, 0, 1, 2] = float("nan")
+    with pytest.raises(UsageError, match=r"one of the test split is not a number.*repair the data"):
+        LatentNoise(SHAPE, 3, 2, binarise).pinned(x, "test")
+    kept = LatentNoise(SHAPE, 3, 2, "none").pinned(x, "test")
+    assert kept is x

@@ -1,5 +1,7 @@
 """What is minimised, written out by torch's own distributions."""
 
+import inspect
+
 import pytest
 import torch
 from torch import distributions as D
@@ -82,6 +84,14 @@ def test_without_a_closed_form_the_kl_is_sampled(two_layers):
     torch.testing.assert_close(found.loss, expected, rtol=1e-12, atol=0)
     with pytest.raises(ValueError, match=r"free_bits=0\.1.*free_bits=0"):
         objective(model, X, eps, free_bits=0.1)
+
+
+@pytest.mark.parametrize("shape", [(0, 7, 3), (1, 1, 3), (1, 7, 1), (1, 7, 4), (2, 3, 7)])
+def test_noise_that_is_not_k_samples_for_each_example_is_refused_and_not_spread(shape):
+    """As users call it: the shape checker of the tests would speak first."""
+    unchecked = inspect.unwrap(objective)
+    with pytest.raises(ValueError, match=r"must be \(k, 7, 3\)" if shape[0] else "k=0"):
+        unchecked(net(), X, draw(*shape, stream="eps"))
 
 
 def test_the_parts_are_those_of_an_elbo_that_bounds_the_bound():

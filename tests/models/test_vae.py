@@ -9,6 +9,7 @@ from udl_lab.data.latent_noise import LatentNoise, eps_of
 from udl_lab.data.loader import Batch
 from udl_lab.data.resident import ResidentData
 from udl_lab.data.source import Examples, Source
+from udl_lab.errors import UsageError
 from udl_lab.latent import bounds
 from udl_lab.latent.mlp_vae import MLPVAE, TwoLayerVAE
 from udl_lab.models.vae import VAE
@@ -44,8 +45,7 @@ def test_the_loss_is_the_bound_of_the_noise_that_came_with_the_batch(estimator, 
     terms = model.net.terms(batch.x, eps)
     bound = bounds.iwae(terms.log_weights)
     if estimator == "elbo":
-        kl = model.net.kl(model.net.posterior(batch.x)).sum(1)
-        bound = bounds.analytic_elbo(terms.log_likelihood, kl)
+        bound = terms.log_likelihood.mean(0) - model.net.kl(model.net.posterior(batch.x)).sum(1)
     found = model.losses(batch)["loss"]
     torch.testing.assert_close(found, -bound.mean(), rtol=1e-6, atol=0)
 
@@ -53,7 +53,7 @@ def test_the_loss_is_the_bound_of_the_noise_that_came_with_the_batch(estimator, 
 def test_two_layers_are_trained_by_samples_of_both():
     model, batch = module(two_layers=True, k=2), batch_of(k=2, n_noise=[4, 2])
     terms = model.net.terms(batch.x, eps_of(batch.drawn, 2, 6, 6))
-    expected = -bounds.elbo(terms.log_weights).mean()
+    expected = -terms.log_weights.mean()
     torch.testing.assert_close(model.losses(batch)["loss"], expected, rtol=1e-6, atol=0)
 
 
@@ -86,14 +86,15 @@ def test_summed_gradients_are_the_batchs_size_times_the_mean_and_the_loss_is_the
         torch.testing.assert_close(summed, 8 * mean, rtol=1e-5, atol=1e-6)
 
 
-def fit_on(make_trainer, model, k=1, **settings):
-    x = torch.rand(80, 6, generator=generator(0, "grey"))
-    examples = Examples(x, torch.zeros(80, dtype=torch.int64))
+def fit_on(make_trainer, model, k=1, n_validation=20, **settings):
+    n = 60 + n_validation
+    x = torch.rand(n, 6, generator=generator(0, "grey"))
+    examples = Examples(x, torch.zeros(n, dtype=torch.int64))
     n_noise = model.net.n_noise
     data = ResidentData(
         lambda root: Source(examples, examples),
         "",
-        *(20, 20, 0.0, 1.0, 0),
+        *(20, n_validation, 0.0, 1.0, 0),
         augment=LatentNoise([6], n_noise, k),
     )
     trainer = make_trainer(**settings)
@@ -110,12 +111,66 @@ def test_validation_logs_the_loss_and_an_elbo_with_its_parts(make_trainer):
         terms = model.net.terms(data.validation.x, eps_of(batch.drawn, 3, 3, 6))
     expected = {
         "val/loss": -bounds.iwae(terms.log_weights).mean(),
-        "val/elbo": bounds.elbo(terms.log_weights).mean(),
+        "val/elbo": terms.log_weights.mean(),
         "val/reconstruction": terms.log_likelihood.mean(),
         "val/kl": (terms.log_posterior - terms.log_prior).mean(),
     }
     for name, value in expected.items():
         torch.testing.assert_close(logged[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_the_validation_loss_has_the_whole_weight_of_the_kl_in_the_middle_of_the_warm_up(
+    make_trainer,
+):
+    model = module(beta=2.0, warm_up=1_000_000)
+    logged = fit_on(make_trainer, model)[0].callback_metrics
+    expected = 2 * logged["val/kl"] - logged["val/reconstruction"]
+    torch.testing.assert_close(logged["val/loss"], expected, rtol=1e-5, atol=0)
+
+
+def test_the_validation_loss_is_the_mean_over_examples_of_uneven_batches(make_trainer):
+    """Batches of 1,000 and 20: a mean of the two means would weigh the 20 as the 1,000."""
+    model = module("iwae", 3)
+    trainer, data = fit_on(make_trainer, model, 3, n_validation=1020)
+    batches = list(data.val_dataloader())
+    assert [len(batch.x) for batch in batches] == [1000, 20]
+    with torch.no_grad():
+        values = [
+            bounds.iwae(model.net.terms(b.x, eps_of(b.drawn, 3, 3, 6)).log_weights)
+            for b in (data.on_after_batch_transfer(batch, 0) for batch in batches)
+        ]
+    of_batches = -torch.stack([value.mean() for value in values]).mean()
+    expected = -torch.cat(values).mean()
+    assert abs(of_batches - expected) > 1e-3
+    found = trainer.callback_metrics["val/loss"]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize(("free_bits", "n_below"), [(0.1, 0), (0.5, 2), (3.0, 3)])
+def test_free_bits_are_in_the_loss(free_bits, n_below):
+    model, batch = module(free_bits=free_bits, beta=2.0), batch_of()
+    with torch.no_grad():
+        by_unit = model.net.kl(model.net.posterior(batch.x)).mean(0).tolist()
+        log_likelihood = model.net.terms(batch.x, eps_of(batch.drawn, 1, 3, 6)).log_likelihood
+    assert sum(kl < free_bits for kl in by_unit) == n_below
+    rate = sum(max(kl, free_bits) for kl in by_unit)
+    found = float(model.losses(batch)["loss"].detach())
+    assert found == pytest.approx(2 * rate - float(log_likelihood.mean()), rel=1e-6)
+
+
+def test_free_bits_are_those_of_the_whole_batch_and_so_of_one_process(make_trainer):
+    # The trainer of two processes starts none before it fits.
+    two = make_trainer(devices=2, strategy="ddp")
+    for free_bits in (0.0, 0.1):
+        model = module(free_bits=free_bits)
+        model.trainer = two
+        if free_bits:
+            with pytest.raises(
+                UsageError, match=r"free_bits=0\.1.*2 processes.*trainer\.devices=1"
+            ):
+                model.setup("fit")
+        else:
+            model.setup("fit")
 
 
 def test_each_epoch_has_the_rate_of_its_schedule(make_trainer):

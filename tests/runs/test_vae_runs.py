@@ -307,6 +307,33 @@ def without(*groups):
         ([], ("model.estimator=iwea",), r"model\.estimator='iwea'.*'iwae'"),
         ([], ("model.estimator=dreg", "model.beta=2.0"), r"model: estimator=dreg.*beta=2"),
         ([], ("augment.k=3",), r"augment\.k=3.*model\.k=2.*leave augment\.k out"),
+        ([], ("augment.latents=7",), r"augment\.latents=7.*net\.latent=3.*leave augment\.latents"),
+        (
+            ["net"],
+            ("net=two_layer_vae", "augment.latents=[4, 5]"),
+            r"augment\.latents=\[4, 5\].*net\.latents=\[100, 50\]",
+        ),
+        (
+            [],
+            ("augment.in_shape=[1, 4, 4]",),
+            r"augment\.in_shape=\[1, 4, 4\].*example\.shape=\[1, 28, 28\].*leave augment\.in_shape",
+        ),
+        (
+            ["measure"],
+            ("measure=posterior_gaps",),
+            r"measure\.posterior: .*net\.latent=3; set net\.latent=2",
+        ),
+        (
+            ["measure", "net"],
+            ("measure=posterior_gaps", "net=two_layer_vae"),
+            r"measure\.posterior: .*TwoLayerVAE has two; set net=mlp_vae net\.latent=2",
+        ),
+        (["measure"], ("measure=ppca",), r"measure\.ppca: .*net is MLPVAE; set net=linear_vae"),
+        (
+            [],
+            ("trainer=ddp_cpu", "model.free_bits=0.1"),
+            r"model\.free_bits=0\.1.*2 processes.*trainer\.devices=1 or model\.free_bits=0",
+        ),
         ([], ("model.schedule.name=cosine",), "model: .*needs last_lr and epochs"),
         ([], ("net.prior=vamp",), r"net: 492 examples for n_pseudo=500"),
         ([], ("measure.latent.rungs=[1, 3, 5]",), r"rungs=\[1, 3, 5\]"),

@@ -1,6 +1,7 @@
 """UDL, notebook 17.1: a latent model with nothing to learn, its density and posterior exactly."""
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
 
@@ -17,6 +18,7 @@ from udl_lab.closed_form.moments import CHUNK, Moments, Running
 from udl_lab.figures.bound_by_k import bound_by_k
 from udl_lab.figures.curve_over_density import curve_over_density
 from udl_lab.figures.posterior_and_prior import posterior_and_prior
+from udl_lab.latent import bounds
 from udl_lab.latent.book_curve import (
     VARIANCE,
     curve,
@@ -61,23 +63,31 @@ class BookLatent:
             ks: draws behind each bound on log p(point); the n draws make n // k bounds.
 
         Raises:
-            ValueError: for a point that is not of the plane, or a k over n.
+            ValueError: for a point not of the plane or too far from the curve, or a k over n.
         """
-        if len(point) != 2:
-            raise ValueError(f"point={list(point)}: give two numbers, x1 and x2")
+        if len(point) != 2 or not all(math.isfinite(x) for x in point):
+            raise ValueError(f"point={list(point)}: give two finite numbers, x1 and x2")
         if max(ks, default=0) > n:
             raise ValueError(f"ks={list(ks)}: a bound needs k draws and n={n}; choose k up to {n}")
         self.point = torch.tensor([list(point)], dtype=torch.float64)
+        # Further out p(x|z)⁴ rounds to 0, and soon p(x|z) itself: all draws are then equal.
+        if not _raw_moments(self.point)[-1] >= sys.float_info.min:
+            log_p = float(log_marginal(self.point).log_prob)
+            raise ValueError(
+                f"point={list(point)}: p(x) = e^({log_p:.4g}) is so small that the fourth moment "
+                "of its likelihood is 0 in double precision; take a point within 3 of the curve, "
+                "which lies in [0.18, 1.36] x [-1, 1]"
+            )
         self.n = n
         self.ks = list(ks)
 
     def __call__(self, seed: int) -> Result:
         """Integrate, and draw."""
-        prior_draws, bounds = self._prior_draws(seed)
-        rows = [*self._exact(), *self._notebook(), *self._drawn(seed), *prior_draws, *bounds]
-        return Result(rows, self._figures(seed, bounds))
+        prior_draws, rungs = self._prior_draws(seed)
+        rows = [*self._exact(), *self._notebook(), *self._drawn(seed), *prior_draws, *rungs]
+        return Result(rows, self._figures(seed, rungs))
 
-    def _figures(self, seed: int, bounds: Sequence[Row]) -> dict[str, Figure]:
+    def _figures(self, seed: int, rungs: Sequence[Row]) -> dict[str, Figure]:
         where = "({:g}, {:g})".format(*self.point[0].tolist()).replace("-", "−")
         z = torch.linspace(-3, 3, 601, dtype=torch.float64)
         drawn = sample(_DRAWN, generator(seed, "book_latent", "figure"))[1]
@@ -95,7 +105,7 @@ class BookLatent:
             ),
         }  # fmt: skip
         title = f"log p(x) at x = {where} from draws of the prior, seed {seed}"
-        ladder = bound_by_k(pd.DataFrame(records(bounds)), title, exact) if bounds else None
+        ladder = bound_by_k(pd.DataFrame(records(rungs)), title, exact) if rungs else None
         return figures if ladder is None else {**figures, "bound_by_k": ladder}
 
     def _exact(self) -> list[Row]:
@@ -115,7 +125,7 @@ class BookLatent:
             ("mode", "posterior"): fine.axis[peak],
             ("mean", "posterior"): moments.mean,
             ("std", "posterior"): moments.log_std.exp(),
-            ("effective_share", "prior_draws"): _effective_share(_likelihood(self.point)),
+            ("effective_share", "prior_draws"): _likelihood(self.point).effective_share,
         }
         return [_row(*where, float(value)) for where, value in numbers.items()]
 
@@ -161,18 +171,12 @@ class BookLatent:
         z = torch.randn(self.n, generator=noise, dtype=torch.float64)
         log_weights = log_likelihood(self.point, z)[:, 0]
         drawn, truth = Running.of(log_weights.exp()), _likelihood(self.point)
-        bounds = []
+        rungs = []
         for k in self.ks:
-            groups = log_weights[: self.n // k * k].unflatten(0, (-1, k))
-            each = groups.logsumexp(1) - math.log(k)
+            each = bounds.iwae_of_groups(log_weights[:, None], k)[:, 0]
             where = {"site": "prior_draws", "element": f"k{k}"}
-            bounds.append(row("bound", statistics.mean(each.numpy()), len(each), **where))
-        return estimator_rows("density", "prior_draws", drawn, truth), bounds
-
-
-def _effective_share(of_weight: Moments) -> float:
-    """E[w]² / E[w²]: which share of draws from the posterior itself a weighted draw is worth."""
-    return of_weight.mean**2 / (of_weight.variance + of_weight.mean**2)
+            rungs.append(row("bound", statistics.mean(each.numpy()), len(each), **where))
+        return estimator_rows("density", "prior_draws", drawn, truth), rungs
 
 
 def _row(metric: str, site: str, value: float, element: str = "") -> Row:
@@ -224,10 +228,14 @@ def _coordinate(i: int) -> Moments:
 
 def _likelihood(x: Float64[Tensor, "1 2"]) -> Moments:
     """The exact moments of p(x | z) for z ~ N(0, 1); their mean is p(x)."""
-    raw = [
+    m1, m2, m3, m4 = _raw_moments(x)
+    return Moments(m1, m2 - m1**2, m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4)
+
+
+def _raw_moments(x: Float64[Tensor, "1 2"]) -> list[float]:
+    """E[p(x | z)^r] for r of 1 to 4."""
+    return [
         # A power of the likelihood is narrower by its root: four times the points of z.
         float(log_evidence(lambda z, r=r: r * log_likelihood(x, z[:, 0]), 1, 6401).log_prob.exp())
         for r in (1, 2, 3, 4)
     ]
-    m1, m2, m3, m4 = raw
-    return Moments(m1, m2 - m1**2, m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4)

@@ -9,7 +9,8 @@ from udl_lab.closed_form.moments import Moments, Running
 from udl_lab.probes.statistics import Interval
 from udl_lab.probes.table import Row, row
 
-# So few that a sample of equal values, which has no standard error, cannot happen by underflow.
+# No such number rules out a sample of equal values, which has no standard error: draws that round
+# to 0 are equal, however many. Each calculation must refuse settings that make such draws.
 ManyDraws = Annotated[int, Ge(100)]
 
 _WIDE = 1.959963984540054  # standard errors of a normal estimate, either way: 95 %

@@ -30,6 +30,13 @@ COUNTS = [*range(1, 11), 15, 20, 25, 30, 45, *range(50, 101, 10), *range(150, 50
 
 BUMPS = {"common": COMMON, "rare": RARE}
 
+# Draws must be worth so many of the best density's: n times their effective share. By Cauchy and
+# Schwarz a draw is above 0 with at least that share as probability, so that all of them round to 0
+# in fewer than e^-10 of the tries. And the interval of a ratio of variances, which reaches up by e
+# to the power of their relative error, does not overflow: that is 12 for q_std=.5 and the 6e7 draws
+# that it then needs, and 5e56 for q_std=.2 and 100 draws.
+_WORTH = 10
+
 
 class ImportanceSampling:
     """E[f(y)] of `closed_form.importance_sampling` for y ~ p = N(0, 1), from draws of p and of q.
@@ -56,7 +63,8 @@ class ImportanceSampling:
             repeats: of each estimate in the figure.
 
         Raises:
-            ValueError: for a q from which an estimate has no variance to speak of.
+            ValueError: for a q from which an estimate has no variance to speak of, or so few draws
+                that they say nothing of it.
         """
         self.q = Normal(q_mean, q_std)
         self.n = n
@@ -67,6 +75,14 @@ class ImportanceSampling:
                     f"q_mean={q_mean}, q_std={q_std}: the moments of the {name} f's estimate are "
                     "infinite in double precision; take a wider q"
                 )
+            for density in (P, self.q):
+                share = effective_share(f, density)
+                if n * share < _WORTH:
+                    raise ValueError(
+                        f"n={n}: so many draws of N({density.mean:g}, {density.std:g}²) are worth "
+                        f"{n * share:.3g} for the {name} f, and {_WORTH} are needed to tell their "
+                        f"variance; take n={1.01 * _WORTH / share:.3g} or a q nearer to f p"
+                    )
 
     def __call__(self, seed: int) -> Result:
         """Draw."""

@@ -150,13 +150,12 @@ def exact(f: Bump, q: Normal | Best = P) -> Moments:
 
 
 def effective_share(f: Bump, q: Normal | Best = P) -> float:
-    """Effective sample size per draw: 1 / (1 + variance / mean²) of the draws f p / q.
+    """`Moments.effective_share` of the draws f p / q.
 
     For f = `ONE` it is that of the weights alone (Kong 1992), which does not know what f asks for:
     N(3, 1) has e^{-9} of it and is a good q for `RARE`. 0 where the variance is infinite.
     """
-    found = exact(f, q)
-    return 1 / (1 + found.variance / found.mean**2)
+    return exact(f, q).effective_share
 
 
 def effective_sample_size(draws: Float[Tensor, " draw"]) -> float:

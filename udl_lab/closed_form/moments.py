@@ -29,6 +29,14 @@ class Moments(NamedTuple):
     def std(self) -> float:
         return math.sqrt(self.variance)
 
+    @property
+    def effective_share(self) -> float:
+        """Effective sample size per draw, mean² / E[draw²] (Kong 1992).
+
+        1 for draws that are all equal, 0 for an infinite variance; the mean must not be 0.
+        """
+        return 1 / (1 + self.variance / self.mean**2)
+
     def of_mean(self, n: int) -> "Moments":
         """The moments of a mean of n independent draws.
 

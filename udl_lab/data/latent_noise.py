@@ -77,11 +77,16 @@ class LatentNoise:
         """A whole split with its pixels drawn once, from the stream (PINNED_SEED, name of split).
 
         Raises:
-            UsageError: for pixels outside [0, 1], which are no probabilities.
+            UsageError: for pixels outside [0, 1] or not a number, which are no probabilities.
         """
         if self.binarise == "none":
             return x
         low, high = (float(bound) for bound in x.aminmax()) if x.numel() else (0.0, 1.0)
+        if math.isnan(low):  # of which every comparison says no
+            raise UsageError(
+                f"augment.binarise={self.binarise} takes pixels as probabilities, and one of the "
+                f"{split} split is not a number (nan); repair the data, or leave such examples out"
+            )
         if low < 0 or high > 1:
             raise UsageError(
                 f"augment.binarise={self.binarise} takes pixels as probabilities, and those of the "

@@ -1,4 +1,4 @@
-"""Bounds on log p(x) from importance weights w_i = p(x, z_i) / q(z_i|x), and training objectives.
+"""Bounds on log p(x) from importance weights w_i = p(x, z_i) / q(z_i|x), and the weight of a KL.
 
 All in nats per example. k samples are the first axis of `log_weights`, examples the second.
 """
@@ -8,19 +8,7 @@ import math
 from jaxtyping import Float
 from torch import Tensor
 
-from udl_lab.ranges import NonNegative, NonNegativeFloat
-
-
-def elbo(log_weights: Float[Tensor, "k batch"]) -> Float[Tensor, " batch"]:
-    """The evidence lower bound, 1/k Σ_i log w_i; its expectation is the same for every k.
-
-    Kingma & Welling 2014, eq. 2, by Monte Carlo.
-
-    Raises:
-        ValueError: for k = 0.
-    """
-    _check_k(log_weights)
-    return log_weights.mean(dim=0)
+from udl_lab.ranges import NonNegative, NonNegativeFloat, Positive
 
 
 def iwae(log_weights: Float[Tensor, "k batch"]) -> Float[Tensor, " batch"]:
@@ -32,32 +20,33 @@ def iwae(log_weights: Float[Tensor, "k batch"]) -> Float[Tensor, " batch"]:
     Raises:
         ValueError: for k = 0.
     """
-    _check_k(log_weights)
-    return log_weights.logsumexp(dim=0) - math.log(len(log_weights))
+    if len(log_weights) == 0:
+        raise ValueError("k=0: a bound needs at least one sample for each example; use k=1 or more")
+    return _log_mean_exp(log_weights, 0)
 
 
-def analytic_elbo(
-    log_likelihood: Float[Tensor, "k batch"],
-    kl: Float[Tensor, " batch"],
-    beta: NonNegativeFloat = 1.0,
-) -> Float[Tensor, " batch"]:
-    """1/k Σ_i log p(x|z_i) − β KL(q(z|x) ‖ p(z)), with the KL in closed form.
+def iwae_of_groups(
+    log_weights: Float[Tensor, "n batch"], k: Positive
+) -> Float[Tensor, "group batch"]:
+    """L_k of each of n // k groups of k weights in their order; those left over are not used.
 
-    Kingma & Welling 2014, eq. 3 (10 for their normal latents); β as in Higgins et al. 2017, eq. 4.
-    A bound on log p(x) for β ≥ 1 only.
+    Their mean estimates L_k without bias, from as many weights as there are.
 
     Raises:
-        ValueError: for k = 0.
+        ValueError: for k under 1 or over n.
     """
-    _check_k(log_likelihood)
-    return log_likelihood.mean(dim=0) - beta * kl
+    n = len(log_weights)
+    if not 1 <= k <= n:
+        raise ValueError(f"k={k}: a group is of 1 to {n} weights, as many as there are")
+    return _log_mean_exp(log_weights[: n // k * k].unflatten(0, (-1, k)), 1)
 
 
 def free_bits(kl: Float[Tensor, "batch latent"], floor: NonNegativeFloat) -> Float[Tensor, ""]:
     """Σ_j max(floor, mean over the batch of KL_j), in nats: a KL that is not pushed below a floor.
 
     Kingma et al. 2016, eq. 15, with every latent a group of its own. In place of the batch's mean
-    KL; the objective is then no longer a bound where the floor is reached from below.
+    KL; the objective is then no longer a bound where the floor is reached from below. Another batch
+    size gives another number: the mean of two batches' maxima is not the maximum of their mean.
     """
     return kl.mean(dim=0).clamp(min=floor).sum()
 
@@ -70,6 +59,5 @@ def warm_up(step: NonNegative, n_steps: NonNegative) -> float:
     return min(1.0, step / n_steps) if n_steps else 1.0
 
 
-def _check_k(samples: Tensor) -> None:
-    if len(samples) == 0:
-        raise ValueError("k=0: a bound needs at least one sample for each example; use k=1 or more")
+def _log_mean_exp(log_weights: Tensor, dim: int) -> Tensor:
+    return log_weights.logsumexp(dim) - math.log(log_weights.shape[dim])

@@ -1,4 +1,4 @@
-"""What a trained encoder does: which units it uses, how many nats they carry, where q(z) lies.
+"""What a trained encoder does: which units follow x, how much they tell of it, where q(z) lies.
 
 `q` is always the diagonal normal q(z | x) of many examples, one per row.
 """
@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from udl_lab.latent.normal import Normal
@@ -19,43 +19,6 @@ def unit_activity(means: Float[Tensor, "example latent"]) -> Float64[Tensor, " l
     Burda et al. 2016, section 5.2. A unit that ignores x has 0; one that copies a prior sample 1.
     """
     return means.double().var(0, correction=0)
-
-
-def active_units(
-    means: Float[Tensor, "example latent"], threshold: float = 0.01
-) -> Bool[Tensor, " latent"]:
-    """Which units are used: their activity is over the threshold (0.01 in the source)."""
-    return unit_activity(means) > threshold
-
-
-def kl_per_unit(q: Normal) -> Float[Tensor, " latent"]:
-    """KL(q(z_j | x) || N(0, 1)) of each unit in nats, averaged over examples.
-
-    Their sum is the rate under the standard normal prior. Under another prior, or with dependent
-    units, the rate has no such parts.
-    """
-    return q.kl().mean(0)
-
-
-@dataclass(frozen=True)
-class RateDistortion:
-    """Both in nats per example; distortion + rate = -ELBO."""
-
-    rate: float  # E KL(q(z | x) || p(z))
-    distortion: float  # -E log p(x | z)
-
-
-def rate_distortion(
-    log_likelihood: Float[Tensor, "k example"],
-    log_prior: Float[Tensor, "k example"],
-    log_posterior: Float[Tensor, "k example"],
-) -> RateDistortion:
-    """A model's place in the rate-distortion plane (Alemi et al. 2018), for any prior.
-
-    Takes `LatentModel.terms` of samples z from q(z | x); averaged over samples and examples.
-    """
-    rate = (log_posterior.double() - log_prior.double()).mean()
-    return RateDistortion(float(rate), -float(log_likelihood.double().mean()))
 
 
 def log_aggregate_posterior(

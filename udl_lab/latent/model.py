@@ -121,7 +121,8 @@ class LatentModel(nn.Module):
         Raises:
             ValueError: as `terms`.
         """
-        _check(x, eps, self.n_noise, gradient)
+        check_noise(x, eps, self.n_noise)
+        _check_gradient(gradient)
         z = posterior.sample(eps)
         density = posterior if gradient == "full" else posterior.detach()
         terms = Terms(
@@ -228,7 +229,8 @@ class HierarchicalModel(nn.Module):
         Raises:
             ValueError: as `LatentModel.terms`.
         """
-        _check(x, eps, self.n_noise, gradient)
+        check_noise(x, eps, self.n_noise)
+        _check_gradient(gradient)
         eps1, eps2 = self.split(eps)
         lower = self.posterior(x)
         h1 = lower.sample(eps1)
@@ -246,6 +248,23 @@ class HierarchicalModel(nn.Module):
         if gradient == "doubly":
             _multiply_gradients(terms.log_weights, z)
         return terms
+
+
+def check_noise(
+    x: Float[Tensor, " batch *shape"], eps: Float[Tensor, "k other n_noise"], n_noise: Positive
+) -> None:
+    """Refuse noise that is not k samples for each example: it would be spread over them silently.
+
+    Raises:
+        ValueError: naming the shape that is wanted.
+    """
+    if len(eps) == 0:
+        raise ValueError("k=0: eps holds no sample; draw at least one for each example")
+    if eps.shape[1:] != (len(x), n_noise):
+        raise ValueError(
+            f"eps has the shape {tuple(eps.shape)}; it must be (k, {len(x)}, {n_noise}): samples, "
+            "examples, and the model's n_noise"
+        )
 
 
 def _apply(net: nn.Module, z: Tensor) -> Tensor:
@@ -267,15 +286,8 @@ def _multiply_gradients(log_weights: Tensor, z: Tensor) -> None:
         z.register_hook(lambda gradient: weights * gradient)
 
 
-def _check(x: Tensor, eps: Tensor, n_noise: int, gradient: str) -> None:
+def _check_gradient(gradient: str) -> None:
     if gradient not in get_args(Gradient):
         raise ValueError(
             f"there is no gradient {gradient!r}; {nearest(gradient, get_args(Gradient))}"
-        )
-    if len(eps) == 0:
-        raise ValueError("k=0: eps holds no sample; draw at least one for each example")
-    if eps.shape[1:] != (len(x), n_noise):
-        raise ValueError(
-            f"eps has the shape {tuple(eps.shape)}; it must be (k, {len(x)}, {n_noise}): samples, "
-            "examples, and the model's n_noise"
         )

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from udl_lab.latent import bounds
 from udl_lab.latent.gradients import ESTIMATORS
-from udl_lab.latent.model import HierarchicalModel, LatentModel
+from udl_lab.latent.model import HierarchicalModel, LatentModel, check_noise
 from udl_lab.latent.priors import StandardNormal
 from udl_lab.ranges import NonNegativeFloat
 
@@ -27,6 +27,19 @@ def has_closed_kl(net: LatentModel | HierarchicalModel) -> bool:
     return isinstance(net, LatentModel) and isinstance(net.prior, StandardNormal)
 
 
+def check_free_bits(net: LatentModel | HierarchicalModel, free_bits: NonNegativeFloat) -> None:
+    """Refuse free bits of a model whose KL has no closed form.
+
+    Raises:
+        ValueError: naming the number.
+    """
+    if free_bits and not has_closed_kl(net):
+        raise ValueError(
+            f"free_bits={free_bits} needs the KL of each latent, which has a closed form for one "
+            "layer under prior=standard only; set free_bits=0"
+        )
+
+
 def objective(
     net: LatentModel | HierarchicalModel,
     x: Float[Tensor, " batch *shape"],
@@ -41,9 +54,10 @@ def objective(
         net: the model.
         x: data.
         eps: N(0, 1) noise.
-        estimator: `elbo` averages over k samples, with the KL in closed form where there is one;
-            the others are of the IWAE bound L_k (`udl_lab.latent.gradients`).
-        beta: weight of the ELBO's KL.
+        estimator: `elbo` averages over k samples, with the KL in closed form where there is one
+            (Kingma & Welling 2014, eq. 3; eq. 2 where it is sampled); the others are of the IWAE
+            bound L_k (`udl_lab.latent.gradients`).
+        beta: weight of the ELBO's KL (Higgins et al. 2017, eq. 4); a bound for beta >= 1 only.
         free_bits: nats of each latent's KL, averaged over the batch, that cost nothing more.
 
     Raises:
@@ -54,16 +68,13 @@ def objective(
         log_likelihood, log_prior, log_posterior = bound.terms
         kl = (log_posterior - log_prior).mean(0)
         return Objective(-bound.value.mean(), log_likelihood.mean(0), kl)
+    check_free_bits(net, free_bits)
     if isinstance(net, LatentModel) and has_closed_kl(net):
+        check_noise(x, eps, net.n_noise)
         q = net.posterior(x)
         log_likelihood = net.head.log_prob(x, net.decode(q.sample(eps)))
         by_unit = net.kl(q)
         kl, rate = by_unit.sum(1), bounds.free_bits(by_unit, free_bits)
-    elif free_bits:
-        raise ValueError(
-            f"free_bits={free_bits} needs the KL of each latent, which has a closed form for one "
-            "layer under prior=standard only; set free_bits=0"
-        )
     else:
         log_likelihood, log_prior, log_posterior = net.terms(x, eps)
         kl = (log_posterior - log_prior).mean(0)

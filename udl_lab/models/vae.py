@@ -9,9 +9,10 @@ from torchmetrics import MeanMetric
 
 from udl_lab.data.latent_noise import eps_of
 from udl_lab.data.loader import Batch
+from udl_lab.errors import UsageError
 from udl_lab.latent.bounds import warm_up
 from udl_lab.latent.model import HierarchicalModel, LatentModel
-from udl_lab.latent.objective import Estimator, Objective, has_closed_kl, objective
+from udl_lab.latent.objective import Estimator, Objective, check_free_bits, objective
 from udl_lab.models.lean import known_signature, set_attribute
 from udl_lab.models.learning_rate import ScheduleSettings, learning_rate
 from udl_lab.models.optimizer import OptimizerSettings, make_optimizer
@@ -23,7 +24,9 @@ class VAE(L.LightningModule):
     """The negative bound in nats per example, averaged over the batch.
 
     Noise comes with the batch, from `augment=latent_noise`. `val/loss` is the objective with its
-    whole weight; `val/elbo` = `val/reconstruction` - `val/kl` is a bound whatever is minimised.
+    whole weight, and with `free_bits` depends on the size of the validation batches, each of which
+    has its own maximum. `val/elbo` = `val/reconstruction` - `val/kl` is a bound whatever is
+    minimised, but for a head with `soft_targets=True`, whose loss is no log-probability.
     """
 
     __setattr__ = set_attribute
@@ -52,7 +55,8 @@ class VAE(L.LightningModule):
                 one; the others are of the IWAE bound L_k, see `udl_lab.latent.gradients`.
             k: samples of the latents for each example.
             beta: weight of the ELBO's KL; with another than 1 the loss is not the ELBO.
-            free_bits: nats that each latent's KL, averaged over the batch, may have at no cost.
+            free_bits: nats that each latent's KL, averaged over the batch, may have at no cost; on
+                one process, whose batch is the whole one.
             warm_up: steps in which the weight of the KL rises from 0 to beta.
             gradients: whether the optimiser sees the mean or the sum over the batch of each
                 example's gradient; what is logged is the mean.
@@ -76,11 +80,7 @@ class VAE(L.LightningModule):
                 "estimator=elbo"
             )
         learning_rate(schedule, optimizer["lr"], 0)  # refuses an incomplete one
-        if free_bits and not has_closed_kl(net):
-            raise ValueError(
-                f"free_bits={free_bits} needs the KL of each latent, which has a closed form for "
-                "one layer under prior=standard only; set free_bits=0"
-            )
+        check_free_bits(net, free_bits)
         self.net = net
         self.optimizer_settings, self.schedule = optimizer, schedule
         self.estimator, self.k = estimator, k
@@ -88,6 +88,14 @@ class VAE(L.LightningModule):
         self.gradients = gradients
         names = ("loss", "elbo", "reconstruction", "kl")
         self.val_means = nn.ModuleDict({name: MeanMetric() for name in names})
+
+    def setup(self, stage: str) -> None:
+        """Refuse what several processes would compute otherwise than one.
+
+        Raises:
+            UsageError: for free bits.
+        """
+        check_processes(self.free_bits, self.trainer.world_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """Reconstructions without noise."""
@@ -134,6 +142,19 @@ class VAE(L.LightningModule):
         eps = eps_of(batch.drawn, self.k, self.net.n_noise, batch.x[0].numel())
         beta = self.beta * weight
         return objective(self.net, batch.x, eps, self.estimator, beta, self.free_bits)
+
+
+def check_processes(free_bits: NonNegativeFloat, n: Positive) -> None:
+    """Refuse free bits on several processes: each would hold the KL of its own share at the floor.
+
+    Raises:
+        UsageError: naming both.
+    """
+    if free_bits and n > 1:
+        raise UsageError(
+            f"model.free_bits={free_bits} is of the mean KL of the whole batch, and each of {n} "
+            "processes sees a share of it; set trainer.devices=1 or model.free_bits=0"
+        )
 
 
 def _n_processes() -> int:

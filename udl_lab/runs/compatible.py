@@ -1,7 +1,8 @@
 """Parts of a configuration that do not go together, told before any of them is built."""
 
 import inspect
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, ListConfig
@@ -9,9 +10,12 @@ from omegaconf import DictConfig, ListConfig
 from udl_lab.data.latent_noise import LatentNoise
 from udl_lab.data.noise import Noise
 from udl_lab.errors import UsageError
+from udl_lab.latent.mlp_vae import LinearVAE
 from udl_lab.latent.model import HierarchicalModel, LatentModel
 from udl_lab.models.diffusion import Diffusion
-from udl_lab.models.vae import VAE
+from udl_lab.models.vae import VAE, check_processes
+from udl_lab.probes.against_ppca import AgainstPPCA
+from udl_lab.probes.posterior_gaps import PosteriorGaps
 
 _SAMPLERS = "udl_lab.diffusion.walks."
 
@@ -59,6 +63,7 @@ def check_parts(cfg: DictConfig, find: Callable[[str], Callable[..., Any]]) -> N
         measurement = find(f"measure.{name}")
         of = next((k for k in _KINDS if getattr(measurement, k.flag, False)), None)
         if of is kind:
+            _check_measured(f"measure.{name}", measurement, find("net"), cfg.net)
             continue
         said = f"measure.{name}: {measurement.__qualname__}"
         if of is not None:
@@ -80,12 +85,10 @@ def check_parts(cfg: DictConfig, find: Callable[[str], Callable[..., Any]]) -> N
             _check_steps(part, cfg[part], cfg.model.schedule.get("n_steps"))
     if model is VAE:
         _check_pixels(cfg)
-        k, drawn = cfg.model.get("k", 1), cfg.augment.get("k", 1)
-        if k != drawn:
-            raise UsageError(
-                f"augment.k={drawn} draws noise for other samples than model.k={k} takes; leave "
-                "augment.k out"
-            )
+        _check_drawn(cfg)
+        devices = cfg.trainer.get("devices", 1)
+        if isinstance(devices, int):  # "auto" and the like are known once a trainer is made
+            check_processes(cfg.model.get("free_bits", 0.0), max(1, devices))
 
 
 def _check_net(net: Callable[..., Any], model: Callable[..., Any]) -> None:
@@ -100,6 +103,58 @@ def _check_net(net: Callable[..., Any], model: Callable[..., Any]) -> None:
             f"net: {net.__name__} is no latent model, which model=vae trains; set net=mlp_vae, "
             "two_layer_vae, conv_vae or linear_vae"
         )
+
+
+def _check_measured(
+    path: str, measurement: Callable[..., Any], net: Callable[..., Any], settings: DictConfig
+) -> None:
+    """Refuse a network that cannot be measured so, now and not once it is trained."""
+    if measurement is AgainstPPCA and net is not LinearVAE:
+        raise UsageError(
+            f"{path}: AgainstPPCA is made of a linear VAE only, and net is {net.__name__}; set "
+            "net=linear_vae or another measure"
+        )
+    if measurement is not PosteriorGaps:
+        return
+    if inspect.isclass(net) and issubclass(net, HierarchicalModel):
+        raise UsageError(
+            f"{path}: PosteriorGaps is made of one layer of latents, and {net.__name__} has two; "
+            "set net=mlp_vae net.latent=2 or another measure"
+        )
+    latent = settings.get("latent")
+    if latent is not None and latent > 2:
+        raise UsageError(
+            f"{path}: PosteriorGaps integrates over one or two latents, and net.latent={latent}; "
+            "set net.latent=2 or another measure"
+        )
+
+
+def _check_drawn(cfg: DictConfig) -> None:
+    """Refuse noise for another number of samples, latents or pixels than the network takes."""
+    k, drawn = cfg.model.get("k", 1), cfg.augment.get("k", 1)
+    if k != drawn:
+        raise UsageError(
+            f"augment.k={drawn} draws noise for other samples than model.k={k} takes; leave "
+            "augment.k out"
+        )
+    given = cfg.augment.get("latents")
+    for name in ("latent", "latents"):
+        latents = cfg.net.get(name)
+        if latents is not None and given is not None and _total(latents) != _total(given):
+            raise UsageError(
+                f"augment.latents={given} draws noise for other latents than net.{name}={latents} "
+                "has; leave augment.latents out"
+            )
+    shape, pixels = cfg.example.shape, cfg.augment.get("in_shape")
+    if pixels is not None and math.prod(pixels) != math.prod(shape):
+        raise UsageError(
+            f"augment.in_shape={pixels} draws other pixels than those of the data, "
+            f"example.shape={shape}; leave augment.in_shape out"
+        )
+
+
+def _total(latents: int | Sequence[int]) -> int:
+    return latents if isinstance(latents, int) else sum(latents)
 
 
 def _check_pixels(cfg: DictConfig) -> None:
