@@ -27,3 +27,13 @@ def test_the_draws_are_the_same_again_and_differ_between_splits():
 def test_as_many_factors_as_dimensions_are_refused():
     with pytest.raises(ValueError, match="leave no noise"):
         factors("", d=4, latent=4)
+
+
+def test_the_factors_of_more_dimensions_are_longer_as_the_noise_is():
+    """80 dimensions: squared lengths four times 4, 2, 4/3 and 1, as is the trace of the noise."""
+    train, _ = factors("", d=80, n_train=20_000, n_test=1)
+    eigenvalues = torch.linalg.eigvalsh(train.x.double().T.cov()).flip(0)
+    signal = eigenvalues[:4].sum() - 4 * 0.49
+    # The variances of 20,000 draws are known to 1 %, the largest one's being half of the sum.
+    assert signal == pytest.approx(4 * (4 + 2 + 4 / 3 + 1), rel=0.05)
+    assert eigenvalues[4:].mean() == pytest.approx(0.49, rel=0.01)

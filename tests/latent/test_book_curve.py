@@ -8,6 +8,7 @@ import torch
 from scipy import integrate, stats
 
 from udl_lab.latent.book_curve import curve, log_marginal, posterior, sample
+from udl_lab.latent.memory import peak_bytes
 from udl_lab.latent.quadrature import log_evidence
 from udl_lab.randomness import generator
 
@@ -95,3 +96,9 @@ def test_far_points_have_a_finite_log_density():
     far = torch.tensor([[30.0, -40.0]], dtype=torch.float64)
     assert log_marginal(far).log_prob.isfinite().all()
     assert log_evidence(lambda z: -1000 + 0 * z, 1).log_prob == pytest.approx(-1000, abs=1e-12)
+
+
+def test_the_memory_is_bounded_however_many_points_are_asked_for():
+    for n in (1300, 20_000):
+        x = torch.zeros(n, 2, dtype=torch.float64)
+        assert peak_bytes(lambda x=x: log_marginal(x, 201)) < 50e6

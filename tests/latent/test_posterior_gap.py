@@ -8,7 +8,7 @@ import torch
 from udl_lab.latent.linear import PPCA
 from udl_lab.latent.mlp_vae import MLPVAE
 from udl_lab.latent.normal import Normal
-from udl_lab.latent.posterior_gap import best_normal, elbo, gaps
+from udl_lab.latent.posterior_gap import best_normal, elbo, elbo_on_grid, gaps
 from udl_lab.latent.quadrature import log_evidence, log_likelihood_of, posterior_grid
 from udl_lab.randomness import generator, seeded
 
@@ -181,3 +181,68 @@ def test_three_latents_and_no_start_are_refused():
         elbo(lambda z: z.sum(-1), q)
     with pytest.raises(ValueError, match="one or more"):
         best_normal(lambda z: z.sum(-1), [])
+
+
+def bump(width):
+    """100 exp(-|z|^2 / 2 w^2), whose mean under N(0, s^2 I) of a plane is 100 w^2 / (w^2 + s^2)."""
+    return lambda z: 100 * (-0.5 * (z / width).square().sum(-1)).exp()
+
+
+def entropy(q):
+    return q.log_std.sum(1) + 0.5 * q.mean.shape[1] * math.log(math.tau * math.e)
+
+
+def test_the_bound_on_a_grid_is_the_analytic_bound_for_one_and_two_latents():
+    for latent in (1, 2):
+        model = linear(latent)
+        x = model.sample(3, generator(0, "x"))
+        q = Normal(normal(3, latent, stream="q"), normal(3, latent, stream="s"))
+        found, error = elbo_on_grid(log_joint(model, x), q)
+        torch.testing.assert_close(found, model.elbo(x, q), rtol=1e-12, atol=1e-12)
+        assert error.max() < 1e-9
+
+
+def test_a_normal_far_wider_than_the_joint_has_the_right_bound_where_few_nodes_miss_it():
+    """A fifth of q's deviation wide: fourteen nodes are half a nat off, the grid is right."""
+    q = Normal(torch.zeros(2, 2).double(), torch.tensor([[0.0, 0.0], [1.0, 1.0]]).double())
+    joint = lambda z: bump(0.2)(z * (-q.log_std).exp())  # noqa: E731
+    truth = 100 * 0.04 / 1.04 + entropy(q)
+    assert ((elbo(joint, q, 14) - truth).abs() > 0.5).all()
+    found, error = elbo_on_grid(joint, q)
+    assert error.max() < 1e-3
+    assert ((found - truth).abs() <= error).all()
+    gap = gaps(joint, truth, q, n=14)
+    torch.testing.assert_close(gap.elbo, truth, rtol=0, atol=1e-6)
+
+
+def test_a_grid_that_is_too_coarse_says_so_and_a_finer_one_is_taken_if_allowed():
+    q = Normal(torch.zeros(1, 2).double(), torch.zeros(1, 2).double())
+    truth = float(100 * 0.01 / 1.01 + entropy(q))
+    found, error = elbo_on_grid(bump(0.1), q, finest=0.4)
+    assert abs(float(found) - truth) < float(error) and error > 0.05
+    found, error = elbo_on_grid(bump(0.1), q)
+    assert abs(float(found) - truth) < 1e-8 and error < 1e-3
+    loose, _ = elbo_on_grid(bump(0.1), q, tolerance=3.0)
+    assert abs(float(loose) - truth) > 1e-3  # it stopped earlier
+
+
+def test_the_error_tells_that_the_search_s_nodes_were_too_few():
+    """One node sees the middle of the bump only, and makes q as wide as it can."""
+    q = Normal(torch.zeros(1, 1).double(), torch.zeros(1, 1).double())
+    found = gaps(bump(1.0), torch.zeros(1).double(), q, n=1, steps=2)
+    off = elbo(bump(1.0), found.best, 1) - elbo_on_grid(bump(1.0), found.best)[0]
+    assert float(off) > 1
+    assert found.error >= off
+
+
+def test_many_examples_and_points_are_asked_for_a_few_at_a_time():
+    asked = []
+
+    def joint(z):
+        asked.append(z.shape[0] * z.shape[1])
+        return -0.5 * z.square().sum(-1)
+
+    q = Normal(torch.zeros(300, 2).double(), torch.zeros(300, 2).double())
+    found, _ = elbo_on_grid(joint, q, tolerance=0.0, finest=0.4)
+    torch.testing.assert_close(found, entropy(q) - 1, rtol=0, atol=1e-10)
+    assert max(asked) <= 10_000 and len(asked) > 10

@@ -8,6 +8,7 @@ import torch
 from scipy import integrate
 
 from udl_lab.latent.linear import PPCA
+from udl_lab.latent.memory import peak_bytes
 from udl_lab.latent.mlp_vae import MLPVAE
 from udl_lab.latent.quadrature import log_evidence, log_likelihood_of, posterior_grid
 from udl_lab.randomness import generator, seeded
@@ -182,3 +183,38 @@ def test_what_no_grid_can_hold_is_refused():
         log_evidence(likelihood, 1, 100)
     with pytest.raises(ValueError, match=r"n=3 points.*say 5"):
         posterior_grid(likelihood, 1, 3)
+
+
+def test_the_error_counts_what_lies_beyond_the_grid():
+    """A prior of deviation 10 on +-8: both resolutions agree on the .576 that is inside."""
+    prior = torch.distributions.Normal(torch.tensor(0.0).double(), 10.0)
+    found = log_evidence(
+        lambda z: 0 * z[:, :1], 1, log_prior=lambda z: prior.log_prob(z).sum(1), reach=8.0
+    )
+    assert float(found.log_prob) == pytest.approx(math.log(math.erf(0.8 / math.sqrt(2))), abs=1e-4)
+    assert found.error > 0.1
+
+
+@pytest.mark.parametrize(("head", "arrays"), [("gaussian", 4), ("logistic", 11)])
+def test_the_memory_of_a_likelihood_is_bounded_whatever_the_head(head, arrays):
+    """So many arrays of 2^20 pairs of point, example and pixel, whose 5 million are asked for."""
+    with seeded(0, "net"):
+        model = MLPVAE((784,), 2, widths=(5,), head=head)
+    x = (normal(50, 784, stream="x") > 0).float()
+    z = normal(130, 2, stream="z")
+    outputs = 130 * 784 * model.head.n_outputs * 4
+    peak = peak_bytes(lambda: log_likelihood_of(model, x)(z))
+    assert peak < arrays * 4 * 2**20 + 3 * outputs
+    found = log_likelihood_of(model, x)(z[[0, 70, 129]])
+    torch.testing.assert_close(log_likelihood_of(model, x)(z)[[0, 70, 129]], found)
+
+
+def test_a_chunk_bounds_the_memory_of_the_evidence():
+    z = torch.zeros(100).double()
+    peaks = [
+        peak_bytes(lambda c=chunk: log_evidence(lambda p: p[:, :1] * z, 2, 401, chunk=c))
+        for chunk in (2_000, 20_000)
+    ]
+    grid = 401**2 * 8 * 10  # the points and their masks
+    assert peaks[0] < 12 * 8 * 2_000 * 100 + grid
+    assert peaks[1] < 12 * 8 * 20_000 * 100 + grid

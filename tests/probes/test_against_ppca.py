@@ -91,3 +91,9 @@ def test_another_network_is_refused():
     net = nn.Linear(8, 2)
     with pytest.raises(ValueError, match="no linear VAE"):
         AgainstPPCA()(Subject(net, net, TEST, 0.0, TRAIN))
+
+
+def test_without_training_examples_there_is_no_optimum():
+    net = optimal()
+    with pytest.raises(ValueError, match=r"no training examples.*train="):
+        AgainstPPCA()(Subject(net, net, TEST, 0.0))

@@ -48,3 +48,22 @@ def test_what_cannot_be_measured_is_refused():
         GradientNoise(estimators=["reinforce"])
     with pytest.raises(ValueError, match="have no spread"):
         GradientNoise(repeats=1)
+
+
+def test_the_variance_of_two_gradients_is_without_bias():
+    """1 and 3: mean 2 and variance 2, whose half is noise in the square of the mean."""
+    assert _ratio([torch.tensor([4.0])], [torch.tensor([10.0])], 2) == pytest.approx((3 / 2) ** 0.5)
+
+
+def test_the_ratio_does_not_depend_on_the_global_generator():
+    with seeded(0, "net"):
+        net = MLPVAE((1, 4, 4), 2, (8,))
+    x = (torch.rand(5, 1, 4, 4, generator=generator(0, "x")) < 0.5).float()
+    subject = Subject(net, net, Examples(x, torch.zeros(5, dtype=torch.int64)), 0.0)
+    found = []
+    for seed in (0, 1):
+        with seeded(seed, "elsewhere"):
+            before = torch.get_rng_state()
+            found.append([r.estimate for r in GradientNoise(ks=[2], n=5, repeats=3)(subject)])
+            assert torch.equal(torch.get_rng_state(), before)
+    assert found[0] == found[1]

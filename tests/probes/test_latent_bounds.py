@@ -7,7 +7,9 @@ import torch
 from torch import nn
 
 from udl_lab.data.source import Examples
+from udl_lab.latent.diagnostics import mutual_information
 from udl_lab.latent.heads import Gaussian
+from udl_lab.latent.log_likelihood import estimate, weigh
 from udl_lab.latent.mlp_vae import MLPVAE, LinearEncoder, LinearVAE, TwoLayerVAE
 from udl_lab.latent.model import HierarchicalModel
 from udl_lab.latent.priors import StandardNormal
@@ -180,9 +182,59 @@ def test_mistakes_are_named():
     net, x = binary()
     with pytest.raises(ValueError, match=r"rungs=\[1, 10, 25\]: each must divide"):
         LatentBounds([1, 10, 25])
+    with pytest.raises(ValueError, match=r"rungs=\[\]: give one or more"):
+        LatentBounds([])
     with pytest.raises(ValueError, match=r"rungs=\[10, 10\]"):
         LatentBounds([10, 10])
     with pytest.raises(ValueError, match=r"x = 0\.5; binarise"):
         measured(net, x / 2)
     with pytest.raises(ValueError, match=r"FCN is no latent model.*model=vae"):
         measured(FCN([6], 2), x)
+
+
+def test_errors_and_heavy_tails_are_those_of_the_weights():
+    """An encoder with too narrow a posterior: some tails are heavy, some are not."""
+    net, x = binary()
+    with torch.no_grad():
+        for p in net.decoder.parameters():
+            p *= 2
+        net.encoder.output.bias[3:] -= 0.3
+    found = measured(net, x, ladder_of="first")
+    stream = generator(0, "latent bounds", "ladder")
+    with torch.no_grad():
+        logs = torch.cat(list(weigh(net, x[:40], 100, None, stream))).double()
+    weights = logs.exp()
+    errors = weights.std(0) / weights.mean(0) / 10  # of the mean of 100, over the mean
+    assert found["standard_error"].estimate == pytest.approx(float(errors.mean()), rel=1e-6)
+    heavy = int((estimate(logs).pareto_k > 0.7).sum())
+    assert 0 < heavy < 20
+    assert found["heavy_tails"].estimate == heavy / 40
+    assert found["heavy_tails"].n == 40 and "finite" not in found["heavy_tails"].note
+
+
+def test_the_informations_interval_is_1_96_standard_errors():
+    net, x, *_ = linear()
+    row = measured(net, x[:30], n_information=30)["mutual_information"]
+    with torch.no_grad():
+        q = net.posterior(x[:30])
+    eps = torch.randn(1, 30, 3, generator=generator(0, "latent bounds", "information"))
+    error = mutual_information(q, eps).standard_error
+    assert row.high - row.estimate == pytest.approx(1.95996 * error, rel=1e-4)
+    assert row.estimate - row.low == pytest.approx(1.95996 * error, rel=1e-4)
+
+
+def test_tails_are_counted_over_the_examples_that_have_one():
+    """An encoder that is right at x = 0 only: there all weights are equal, and have no tail."""
+    net, x, *_ = linear()
+    net, x = net.double(), x[:40].double().clone()
+    x[:15] = 0
+    with torch.no_grad():
+        net.encoder.mean.weight *= 0.5
+        # At once exact in double precision, which the float32 columns of the decoder are not.
+        total = net.decoder.weight.square().sum(0) + (2 * net.head.log_std).exp()
+        net.decoder.weight.copy_(torch.eye(5, 3).double() * net.decoder.weight.norm(dim=0))
+        net.encoder.log_std.copy_(net.head.log_std - 0.5 * total.log())
+    found = measured(net, x, ladder_of="first")
+    tails = found["heavy_tails"]
+    assert tails.n == 25 and tails.note.endswith("; 25 of 40 are finite")
+    assert found["standard_error"].n == 40 and "finite" not in found["standard_error"].note

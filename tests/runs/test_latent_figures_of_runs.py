@@ -8,7 +8,9 @@ import pytest  # isort: skip  # udl_lab repairs torchvision, for lightning
 import torch  # isort: skip
 
 from udl_lab.data.digits import digits  # isort: skip
-from udl_lab.runs.latent_figures import draw_latent  # isort: skip
+from udl_lab.latent.posterior_gap import elbo_on_grid  # isort: skip
+from udl_lab.latent.quadrature import log_evidence, log_likelihood_of  # isort: skip
+from udl_lab.runs.latent_figures import _rounded, draw_latent  # isort: skip
 
 pytestmark = pytest.mark.slow  # a dozen runs with all their pictures
 
@@ -73,22 +75,44 @@ def test_pictures_are_drawn_of_the_test_images_and_of_what_they_decode_to(two_la
 
 
 def test_the_kl_above_a_posterior_is_what_its_bound_lacks(two_latents):
-    """Beside the same from the measurement's own, finer quadrature."""
-    from udl_lab.latent.posterior_gap import elbo
-    from udl_lab.latent.quadrature import log_evidence, log_likelihood_of
+    """Beside the same from a finer grid, to half of the last digit that is printed."""
+    check_the_kl(two_latents)
 
-    axes = drawn_again(two_latents)["posterior_on_grid"].axes
-    said = [float(a.get_title().split()[-2]) for a in axes if a.get_title().startswith("KL")]
-    net, test = two_latents.net, two_latents.data.test.x[:, 0]
+
+@pytest.mark.parametrize("wider", [0.7, -1.0])
+def test_the_kl_is_right_where_q_is_far_wider_or_narrower_than_the_posterior(two_latents, wider):
+    reopened = load_run(two_latents.folder.path)
+    with torch.no_grad():
+        reopened.net.encoder.output.bias[2:] += wider
+        for p in reopened.net.decoder.parameters():
+            p *= 2
+    check_the_kl(reopened)
+
+
+def check_the_kl(reopened):
+    axes = drawn_again(reopened)["posterior_on_grid"].axes
+    said = [a.get_title().split()[-2] for a in axes if a.get_title().startswith("KL")]
+    net, test = reopened.net, reopened.data.test.x[:, 0]
     images = [torch.from_numpy(a.images[0].get_array()) for a in axes if a.images]
     assert len(said) == len(images) == 4
     rows = [int((test == image).all(1).all(1).nonzero()[0]) for image in images]
-    x = two_latents.data.test.x[rows]
+    x = reopened.data.test.x[rows]
     with torch.no_grad():
-        exact = log_evidence(log_likelihood_of(net, x), 2, 401, reach=6.0)
-        gap = exact.log_prob - elbo(lambda z: net.log_joint(x, z), net.posterior(x))
-    assert float(exact.error.max()) < 1e-6
-    assert said == pytest.approx(gap.tolist(), abs=0.006)  # printed to a hundredth
+        exact = log_evidence(log_likelihood_of(net, x), 2, 601, reach=7.0)
+        bound, error = elbo_on_grid(lambda z: net.log_joint(x, z), net.posterior(x), 1e-5)
+    assert float((exact.error + error).max()) < 1e-4
+    for text, nats in zip(said, (exact.log_prob - bound).tolist(), strict=True):
+        digits = len(text.partition(".")[2])
+        assert digits > 0
+        assert float(text) == pytest.approx(nats, abs=1.1 * 0.5 * 10**-digits)
+
+
+@pytest.mark.parametrize(
+    ("error", "end"),
+    [(0.004, "= 3.14 nats"), (0.02, "= 3.1 nats"), (0.3, "= 3 nats"), (0.6, "is not resolved")],
+)
+def test_only_digits_that_are_right_are_printed(error, end):
+    assert _rounded(3.1416, error) == f"KL(q ‖ p(z|x)) {end}"
 
 
 def test_the_exact_ladder_ends_below_the_line_by_the_shortfall(two_latents):

@@ -40,7 +40,8 @@ def log_marginal(x: Float64[Tensor, "batch 2"], n: int = 1601) -> Evidence:
             deviation of p(z | x), which is the noise's over the curve's largest speed; 1601 make it
             0.01, as in the notebook.
     """
-    # Some 30 MB at once, however many points of the plane are asked for.
+    # At most some 50 MB at once, six arrays of so many pairs; beyond half a million points of the
+    # plane 90 bytes for each.
     chunk = max(1, 1_000_000 // len(x))
     return log_evidence(lambda z: log_likelihood(x, z[:, 0]), 1, n, chunk=chunk)
 
@@ -49,7 +50,7 @@ def posterior(x: Float64[Tensor, "batch 2"], n: int = 1601) -> PosteriorGrid:
     """The density p(z | x) per unit of z on n points over +-8.
 
     The notebook divides by the sum over its grid, which gives probabilities of cells: a hundredth
-    of the density at its spacing of 0.01.
+    of the density at its spacing of 0.01. Takes some 50 kB per point of the plane.
     """
     return posterior_grid(lambda z: log_likelihood(x, z[:, 0]), 1, n)
 

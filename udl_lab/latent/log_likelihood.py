@@ -5,7 +5,7 @@ IWAE bound (Burda et al. 2016, eq. 8) and tends to log p(x) from below as k grow
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,7 +14,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from udl_lab.latent.memory import peak_bytes
-from udl_lab.latent.model import HierarchicalModel, LatentModel
+from udl_lab.latent.model import HierarchicalModel, LatentModel, Terms
 from udl_lab.latent.pareto import pareto_shape, tail_length
 
 
@@ -128,8 +128,8 @@ def importance_log_likelihood(
     """The log p(x) of a trained model, by importance sampling with k samples of q(z | x) each.
 
     The memory beside model and data is `chunk` times that of one sample of every example, plus
-    3 sqrt(k) + 1 float64 numbers per example: not k of anything. Per-example samples do not depend
-    on `chunk`, so neither does the result but for rounding.
+    some six times 3 sqrt(k) float64 numbers per example: not k of anything. Per-example samples do
+    not depend on `chunk`, so neither does the result but for rounding.
 
     Args:
         model: in evaluation mode; put it and x on one device.
@@ -138,7 +138,8 @@ def importance_log_likelihood(
         chunk: samples of each example at once. None takes what fits in `max_bytes`, on a CPU no
             more than fit in 16 MB as well: what stays in the cache is faster.
         generator: of the noise, a CPU generator.
-        max_bytes: the most memory for the samples' intermediate results.
+        max_bytes: the most memory beside model and data, but for what single operations take inside
+            (some 8 bytes per weight of a chunk, in the sums of logarithms).
 
     Raises:
         ValueError: for k or chunk under 1, or a chunk that does not fit in `max_bytes`.
@@ -170,44 +171,74 @@ def weigh(
         with torch.no_grad():
             terms = partial(model.terms_at, model.posterior(x), x)
     fast = max_bytes if x.is_cuda else min(max_bytes, 2**24)
-    chunk = _fitting_chunk(chunk, k, bytes_per_sample(model, x), max_bytes, fast)
-
-    draw = partial(torch.randn, len(x), model.n_noise, generator=generator, dtype=x.dtype)
-
-    def walk() -> Iterator[Tensor]:
-        for start in range(0, k, chunk):
-            # One draw per sample: the noise of the i-th does not depend on the chunks.
-            eps = torch.stack([draw() for _ in range(min(chunk, k - start))])
-            with torch.no_grad():
-                log_weights = terms(eps.to(x.device)).log_weights
-            yield log_weights
-
-    return walk()
+    room = max_bytes - _bytes_kept(k, len(x))
+    chunk = _fitting_chunk(chunk, k, bytes_per_sample(model, x), room, fast)
+    return _chunks(terms, x, model.n_noise, k, chunk, generator)
 
 
 def bytes_per_sample(
     model: LatentModel | HierarchicalModel, x: Float[Tensor, " batch *shape"]
 ) -> int:
-    """The most memory in use at once for one sample of z for every example, measured on two."""
-    eps = torch.zeros(2, len(x), model.n_noise, dtype=x.dtype, device=x.device)
-    with torch.no_grad():
-        return math.ceil(peak_bytes(lambda: model.terms(x, eps)) / 2)
+    """The most memory in use at once for one sample of z for every example.
+
+    Measured on the whole of two chunks of one sample: the encoder, the noise, the densities, the
+    sums of the weights, and the chunk before that the caller may still hold.
+    """
+
+    def two_chunks() -> None:
+        running = RunningEstimate(2)
+        terms = partial(model.terms, x)
+        for log_weights in _chunks(terms, x, model.n_noise, 2, 1, torch.Generator()):
+            running.add(log_weights)
+
+    return peak_bytes(two_chunks)
 
 
-def _fitting_chunk(chunk: int | None, k: int, one: int, max_bytes: int, fast: int) -> int:
-    most = max_bytes // one
+def _chunks(
+    terms: Callable[[Tensor], Terms],
+    x: Tensor,
+    n_noise: int,
+    k: int,
+    chunk: int,
+    generator: torch.Generator,
+) -> Iterator[Tensor]:
+    """The log weights of k samples, a chunk at a time."""
+
+    def weights(n: int) -> Tensor:
+        # One draw per sample: the noise of the i-th does not depend on the chunks.
+        eps = torch.empty(n, len(x), n_noise, dtype=x.dtype)
+        for one in eps:
+            one.normal_(generator=generator)
+        return terms(eps.to(x.device)).log_weights
+
+    for start in range(0, k, chunk):
+        with torch.no_grad():
+            log_weights = weights(min(chunk, k - start))
+        yield log_weights
+
+
+def _bytes_kept(k: int, batch: int) -> int:
+    """What a `RunningEstimate` takes beside the new weights, and the tail's shape at the end."""
+    largest = torch.zeros(min(k, tail_length(k) + 1), batch, dtype=torch.float64)
+    # The largest of before, the same in front of the new ones, values and places of those chosen.
+    adding = 4 * largest.nbytes
+    return max(adding, largest.nbytes + peak_bytes(lambda: pareto_shape(largest, k)))
+
+
+def _fitting_chunk(chunk: int | None, k: int, one: int, room: int, fast: int) -> int:
+    most = room // one
     if most < 1:
         raise ValueError(
-            f"one sample of every example takes {one} bytes, over max_bytes={max_bytes}: give "
-            "fewer examples at once"
+            f"one sample of every example takes {one} bytes, and max_bytes leaves {max(room, 0)} "
+            "for it: give fewer examples at once, or a larger max_bytes"
         )
     if chunk is None:
-        return min(k, max(1, fast // one))
+        return min(k, most, max(1, fast // one))
     if chunk < 1:
         raise ValueError(f"chunk={chunk}: take 1 to {most} samples at once")
     if min(chunk, k) > most:
         raise ValueError(
-            f"chunk={chunk} takes {min(chunk, k) * one} bytes, over max_bytes={max_bytes}: chunk "
-            f"{most} fits"
+            f"chunk={chunk} takes {min(chunk, k) * one} bytes, and max_bytes leaves {room} for it: "
+            f"chunk {most} fits"
         )
     return chunk

@@ -35,11 +35,16 @@ class AgainstPPCA:
         """Measure.
 
         Raises:
-            ValueError: when the network is no linear VAE.
+            ValueError: when the network is no linear VAE, or there is no training split to fit the
+                optimum to.
         """
         if not isinstance(subject.net, LinearVAE):
             raise ValueError(f"{type(subject.net).__name__} is no linear VAE; use net=linear_vae")
-        assert subject.train is not None
+        if subject.train is None:
+            raise ValueError(
+                "the subject has no training examples (train=None), to which probabilistic PCA is "
+                "fitted; give Subject(..., train=...), as Run.subject() does"
+            )
         net = deepcopy(subject.net).double()
         optimum = fit(subject.train.x.flatten(1).double(), net.prior.size)
         own = own_model(net)

@@ -41,7 +41,9 @@ class LatentBounds:
     - `bound@k10`, …: the IWAE bounds L_K on `n_ladder` examples, all from one set of weights, so
       that they rise with K for every example; the last is the estimate of log p(x);
     - of these weights `standard_error` and `ess`, the effective sample size, averaged over
-      examples, and `heavy_tails`, the share of examples with a Pareto k over .7.
+      examples, and `heavy_tails`, the share of examples with a Pareto k over .7. Both over the
+      examples where they are known (n of the row, and its note where they are not all); no row
+      where they are known for none: one weight has no error, fewer than 25 no tail.
     """
 
     of_latents = True
@@ -63,8 +65,10 @@ class LatentBounds:
             n_information: so many test examples, at random, for the mutual information.
 
         Raises:
-            ValueError: for rungs of which one does not divide the next.
+            ValueError: without rungs, or for rungs of which one does not divide the next.
         """
+        if not rungs:
+            raise ValueError("rungs=[]: give one or more K of the bounds, such as 1, 10, 100")
         if any(b % a or a == b for a, b in pairwise(rungs)):
             raise ValueError(
                 f"rungs={list(rungs)}: each must divide the next, such as 1, 10, 100; else the "
@@ -119,14 +123,15 @@ class LatentBounds:
         ]
         ess = torch.cat([each.ess for each in found])
         rows.append(row("ess", mean(ess.numpy()), n, note=f"of {k} weights"))
-        errors = torch.cat([each.standard_error for each in found])
-        if errors.isfinite().all():
-            said = f"of each example's bound@k{k}, in nats"
-            rows.append(row("standard_error", mean(errors.numpy()), n, note=said))
-        shapes = torch.cat([each.pareto_k for each in found])
-        if shapes.isfinite().all():
-            heavy = proportion(int((shapes > _HEAVY).sum()), n)
-            rows.append(row("heavy_tails", heavy, n, note=f"Pareto k over {_HEAVY}"))
+        errors, said = _known(torch.cat([each.standard_error for each in found]))
+        if len(errors):
+            note = f"of each example's bound@k{k}, in nats{said}"
+            rows.append(row("standard_error", mean(errors.numpy()), len(errors), note=note))
+        shapes, said = _known(torch.cat([each.pareto_k for each in found]))
+        if len(shapes):
+            heavy = proportion(int((shapes > _HEAVY).sum()), len(shapes))
+            note = f"Pareto k over {_HEAVY}{said}"
+            rows.append(row("heavy_tails", heavy, len(shapes), note=note))
         return rows
 
 
@@ -233,6 +238,12 @@ def _seen_rows(seen: Seen, note: str) -> list[Row]:
     if seen.kl_per_unit is not None:
         rows += _by_unit("kl", seen.kl_per_unit, n, "")
     return rows
+
+
+def _known(values: Tensor) -> tuple[Tensor, str]:
+    """The finite ones, and how many they are of how many where these are not all."""
+    known = values[values.isfinite()]
+    return known, "" if len(known) == len(values) else f"; {len(known)} of {len(values)} are finite"
 
 
 def _by_unit(metric: str, values: Tensor, n: int, site: str) -> list[Row]:

@@ -19,8 +19,13 @@ from udl_lab.figures.units_over_epochs import units_over_epochs
 from udl_lab.latent.model import HierarchicalModel, LatentModel
 from udl_lab.latent.normal import Normal
 from udl_lab.latent.objective import has_closed_kl
-from udl_lab.latent.posterior_gap import elbo
-from udl_lab.latent.quadrature import log_likelihood_of, posterior_grid
+from udl_lab.latent.posterior_gap import elbo_on_grid
+from udl_lab.latent.quadrature import (
+    Evidence,
+    log_evidence,
+    log_likelihood_of,
+    posterior_grid,
+)
 from udl_lab.models.vae import VAE
 from udl_lab.probes.subject import device_of, evaluating
 from udl_lab.randomness import generator
@@ -133,22 +138,43 @@ def _posteriors(
     cfg: DictConfig, net: LatentModel, x: Tensor, q: Normal, name: str
 ) -> Figure | None:
     """Nothing where the posteriors are too narrow for a grid that is decoded in seconds."""
-    std = q.log_std.exp()
-    reach = max(4.0, float((q.mean.abs() + 6 * std).max()))
-    n = 2 * math.ceil(2 * reach / float(std.min())) + 1  # half of the narrowest deviation a step
-    if n > 2 * _FINEST:
+    likelihood = log_likelihood_of(net, x)
+    reach = max(6.0, float((q.mean.abs() + 6 * q.log_std.exp()).max()))
+    n = _points(reach, float(q.log_std.exp().min()))
+    if n is None:
         return None
-    n = min(max(n, 101), _FINEST)
-    posterior = posterior_grid(log_likelihood_of(net, x), 2, n, reach=reach, chunk=2000)
-    # Where a posterior is largest: log p(x) = log p(x, z) − log p(z|x), there as anywhere.
-    density, at = posterior.density.max(0)
-    top = posterior.points[at][None].to(x)
-    evidence = net.log_joint(x, top)[0].double() - density.log().to(x.device)
-    gap = evidence - elbo(lambda z: net.log_joint(x, z), q)
-    names = [f"KL(q ‖ p(z|x)) = {nats:.2f} nats" for nats in gap.tolist()]
+    # The posterior may be narrower than q: half as many points see that it is.
+    rough = posterior_grid(likelihood, 2, _FINEST // 4 * 2 + 1, reach=reach, chunk=2000)
+    spacing = float(rough.axis[1] - rough.axis[0])
+    # Less than a quarter of its spacing a grid cannot tell from a point.
+    narrowest = rough.moments().log_std.exp().nan_to_num(nan=0).min().clamp(min=spacing / 4)
+    n = _points(reach, min(float(narrowest), float(q.log_std.exp().min()))) or _FINEST
+    posterior = posterior_grid(likelihood, 2, n, reach=reach, chunk=2000)
+    names = _divergences(net, x, q, log_evidence(likelihood, 2, n, reach=reach, chunk=2000))
     grey = len(cfg.example.shape) == 3 and cfg.example.shape[0] == 1
     images = _pixels(cfg, x)[:, 0] if grey else None
     return posterior_on_grid(posterior, q, name, images=images, names=names)
+
+
+def _points(reach: float, std: float) -> int | None:
+    """Of a grid, per dimension: half a deviation a step, or a whole one; none if it is narrower."""
+    n = 2 * math.ceil(2 * reach / std) + 1
+    return None if n > 2 * _FINEST else min(max(n, 101), _FINEST)
+
+
+def _divergences(net: LatentModel, x: Tensor, q: Normal, evidence: Evidence) -> list[str]:
+    """KL(q ‖ p(z|x)) = log p(x) − ELBO, of its digits those that quadrature gets right."""
+    bound, error = elbo_on_grid(lambda z: net.log_joint(x, z), q)
+    gap, error = evidence.log_prob - bound.cpu(), evidence.error + error.cpu()
+    return [_rounded(*each) for each in zip(gap.tolist(), error.tolist(), strict=True)]
+
+
+def _rounded(nats: float, error: float) -> str:
+    """A heading of at most two decimals: half a unit of the last one is more than the error."""
+    for digits, most in ((2, 0.005), (1, 0.05), (0, 0.5)):
+        if error < most:
+            return f"KL(q ‖ p(z|x)) = {nats:.{digits}f} nats"
+    return "KL(q ‖ p(z|x)) is not resolved"
 
 
 def _decoded(cfg: DictConfig, net: LatentModel | HierarchicalModel, z: Tensor) -> Tensor:
