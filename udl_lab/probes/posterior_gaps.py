@@ -51,8 +51,8 @@ class PosteriorGaps:
         Args:
             n: so many test images.
             n_grid: points of the grid per dimension, odd, 9 or more.
-            reach: the grid's end in each direction. Odd images' posteriors lie far out: of one such a
-                grid to 6 left out .012 nats.
+            reach: the grid's end in each direction. Odd images' posteriors lie far out: of one a grid
+                to 6 left out .012 nats.
             n_nodes: of Gauss-Hermite quadrature per dimension, in the search for the best normal.
                 The bounds themselves are sums over a grid of each normal, as fine as need be.
             ks: numbers of samples, one or more.
