@@ -280,5 +280,5 @@ def test_what_cannot_be_computed_is_refused():
         importance_log_likelihood(model, x, 100, 30, generator(0), max_bytes=12 * one + kept + 3)
     with pytest.raises(ValueError, match="fewer examples"):
         importance_log_likelihood(model, x, 100, None, generator(0), max_bytes=one - 1)
-    with pytest.raises(ValueError, match="K=11: choose 1 to 10"):
+    with pytest.raises(ValueError, match="k=11: a group is of 1 to 10"):
         ladder(torch.zeros(10, 2), [1, 11])

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from udl_lab.latent.bounds import iwae_of_groups
 from udl_lab.latent.memory import peak_bytes
 from udl_lab.latent.model import HierarchicalModel, LatentModel, Terms
 from udl_lab.latent.pareto import pareto_shape, tail_length
@@ -104,16 +105,9 @@ def ladder(
     by Jensen's inequality, without any noise in the comparison.
 
     Raises:
-        ValueError: for a rung under 1 or over k.
+        ValueError: for a rung under 1 or over the number of weights.
     """
-    k = len(log_weights)
-    steps = []
-    for rung in rungs:
-        if not 1 <= rung <= k:
-            raise ValueError(f"rung K={rung}: choose 1 to {k}, the number of weights")
-        groups = log_weights[: k // rung * rung].double().unflatten(0, (-1, rung))
-        steps.append((groups.logsumexp(1) - math.log(rung)).mean(0))
-    return torch.stack(steps)
+    return torch.stack([iwae_of_groups(log_weights.double(), k).mean(0) for k in rungs])
 
 
 @torch.no_grad()

@@ -51,8 +51,8 @@ class PosteriorGaps:
         Args:
             n: so many test images.
             n_grid: points of the grid per dimension, odd, 9 or more.
-            reach: the grid's end in each direction. Odd images' posteriors lie far out: of one a grid
-                to 6 left out .012 nats.
+            reach: the grid's end in each direction. Odd images' posteriors lie far out: a grid to 6
+                left out .012 nats of one of them.
             n_nodes: of Gauss-Hermite quadrature per dimension, in the search for the best normal.
                 The bounds themselves are sums over a grid of each normal, as fine as need be.
             ks: numbers of samples, one or more.
@@ -88,9 +88,9 @@ class PosteriorGaps:
         with evaluating(model):
             likelihood = log_likelihood_of(model, x)
             size = model.prior.size
-            grid = {"n": self.n_grid, "reach": self.reach, "log_prior": model.prior.log_prob}
-            evidence = log_evidence(likelihood, size, **grid)
-            posterior = posterior_grid(likelihood, size, **(grid | {"n": self.n_grid // 4 * 2 + 1}))
+            grid = {"log_prior": model.prior.log_prob, "reach": self.reach}
+            evidence = log_evidence(likelihood, size, self.n_grid, **grid)
+            posterior = posterior_grid(likelihood, size, self.n_grid // 4 * 2 + 1, **grid)
             moments = posterior.moments()
             q = model.posterior(x)
             shortfalls = self._shortfalls(model, x, evidence.log_prob)
