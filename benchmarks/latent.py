@@ -115,8 +115,8 @@ def main(arguments_given: Sequence[str] | None = None) -> None:
     print_table(["case", "time", "times faster than its peer"], rows)
     each = bytes_per_sample(net, few)
     print(
-        f"Ours keeps {each:,} bytes for a sample of an image; by default as many at once as 16 MB "
-        f"hold, whatever the number of images and of samples (10,000 x 5,000 as well)."
+        f"Ours keeps {each:,} bytes for a sample of all {len(few)} images; by default as many at "
+        f"once as 16 MB hold, whatever the number of images and of samples (10,000 x 5,000 as well)."
     )
     for what, faster, target in verdicts:
         print_verdict(what, faster, "at least", target, ".2f")
