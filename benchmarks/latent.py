@@ -116,7 +116,7 @@ def main(arguments_given: Sequence[str] | None = None) -> None:
     each = bytes_per_sample(net, few)
     print(
         f"Ours keeps {each:,} bytes for a sample of all {len(few)} images; by default as many at "
-        f"once as 16 MB hold, whatever the number of images and of samples (10,000 x 5,000 as well)."
+        "once as 16 MB hold, whatever the number of images and of samples (10,000 x 5,000 as well)."
     )
     for what, faster, target in verdicts:
         print_verdict(what, faster, "at least", target, ".2f")
