@@ -75,8 +75,8 @@ class Unwrapped(nn.Module):
 def main(arguments_given: Sequence[str] | None = None) -> None:
     """Time the cases, and print their ratios and the verdicts."""
     parser = arguments(__doc__, repeats=5)
-    parser.add_argument("--steps", type=int, default=100, help="of an epoch (%(default)s)")
-    parser.add_argument("--batch-size", type=int, default=64, help="%(default)s")
+    parser.add_argument("--steps", type=int, default=60, help="of an epoch (%(default)s)")
+    parser.add_argument("--batch-size", type=int, default=128, help="%(default)s, as data=mnist")
     options = parser.parse_args(arguments_given)
     root, size = mnist_root(parser, options.data_root), options.batch_size
     print_conditions(torch.get_num_threads())
