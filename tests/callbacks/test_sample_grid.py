@@ -62,6 +62,15 @@ def test_a_picture_is_drawn_every_n_epochs_from_the_same_noise(make_trainer, tmp
     assert not torch.equal(*sampler.ends)
 
 
+def test_lightnings_check_before_the_training_draws_nothing(make_trainer, tmp_path):
+    sampler = Watched()
+    trainer = make_trainer(
+        SampleGrid(sampler, n=5), num_sanity_val_steps=-1, default_root_dir=str(tmp_path)
+    )
+    trainer.fit(*tiny())
+    assert len(sampler.starts) == trainer.max_epochs
+
+
 def test_the_learning_goes_on_bit_for_bit(make_trainer, tmp_path):
     learned = []
     for callbacks in ([SampleGrid(DDIM(3, eta=1.0), n=4)], []):

@@ -58,14 +58,21 @@ def test_a_network_that_knows_the_law_has_the_oracles_bound_and_another_a_larger
     assert measured(bias=0.05)["bound"].estimate > found.estimate + 0.1
 
 
-def test_fewer_steps_and_other_variances_are_those_of_that_sampler():
-    for steps, variance in ((20, "small"), (50, "large")):
-        plan = make_plan(SCHEDULE, steps)
-        known = variational_bound(RING, plan, X.float(), generator(0, "bound"), variance)
-        found = measured(steps=steps, variance=variance)
-        for part in ("prior", "reconstruction"):
-            expected = float(getattr(known, part).mean())
-            assert found[f"bound@{part}"].estimate == pytest.approx(expected, abs=1e-5)
+@pytest.mark.parametrize(
+    ("steps", "variance", "bin_width"),
+    [(20, "small", None), (20, "large", None), (50, "small", 0.1)],
+)
+def test_settings_are_those_of_the_oracles_bound(steps, variance, bin_width):
+    plan = make_plan(SCHEDULE, steps)
+    noise = generator(0, "bound")
+    known = variational_bound(RING, plan, X.float(), noise, variance, bin_width)
+    found = measured(steps=steps, variance=variance, bin_width=bin_width)
+    for part, nats in (
+        ("prior", known.prior),
+        ("steps", known.steps.sum(0)),
+        ("reconstruction", known.reconstruction),
+    ):
+        assert found[f"bound@{part}"].estimate == pytest.approx(float(nats.mean()), rel=1e-5)
 
 
 def test_the_parts_sum_to_the_whole_and_bits_are_nats_by_dimension():

@@ -131,12 +131,12 @@ def ddpm_end(
         return last(ddpm(denoiser, plan, x, generator, variance, keep_last_noise))
 
     def weights(s: int, t: int) -> StepWeights:
-        schedule = denoiser.schedule
-        small = ddim_weights(schedule, denoiser.kind, s, t, 1.0)
+        small = ddim_weights(denoiser.schedule, denoiser.kind, s, t, 1.0)
         if s == 0 and not keep_last_noise:
             return small._replace(of_noise=0.0)
-        large = float(schedule.beta(s, t)) ** 0.5
-        return small._replace(of_noise=large) if variance == "large" else small
+        if variance == "large":
+            return small._replace(of_noise=float(denoiser.schedule.beta(s, t)) ** 0.5)
+        return small
 
     return _end_by_weights(denoiser, ((t, weights(s, t)) for t, s in plan), x, generator)
 
